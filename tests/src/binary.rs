@@ -20,14 +20,14 @@ pub fn root() -> PathBuf {
 
 /// The directory of the current profile, such as `…/target/release`.
 pub fn profile_dir() -> PathBuf {
-    let executable = env::current_exe().expect("a test has an executable");
-    let deps = executable.parent().expect("an executable is in a folder");
-    deps.parent().expect("that folder is …/deps").to_owned()
+    let executable = env::current_exe().expect("path of the executable");
+    let deps = executable.parent().expect("directory of the executable");
+    deps.parent().expect("parent of …/deps").to_owned()
 }
 
 /// The target directory.
 pub fn target_dir() -> PathBuf {
-    profile_dir().parent().expect("a profile's folder is in the target folder").to_owned()
+    profile_dir().parent().expect("parent of the profile directory").to_owned()
 }
 
 /// The binary, built from the current sources.

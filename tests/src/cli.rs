@@ -17,7 +17,7 @@ use crate::{binary, eventually, process};
 /// Timeout of a command.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// The command line, with the variables that the test set.

@@ -89,7 +89,7 @@ impl Builder {
 
     /// Advertises this host name, with the same ports.
     #[must_use]
-    pub fn advertised_at(mut self, host: &str) -> Self {
+    pub fn advertise(mut self, host: &str) -> Self {
         self.advertised = Some(host.to_owned());
         self
     }
@@ -114,15 +114,15 @@ impl Builder {
     }
 
     /// The same, without waiting for modules.
-    pub fn start_at_once(self) -> Cluster {
+    pub fn start_without_waiting(self) -> Cluster {
         self.start_and(false)
     }
 
     fn start_and(mut self, waits: bool) -> Cluster {
         self.waits = waits;
-        let folder = TempDir::new().expect("temporary directory created");
+        let directory = TempDir::new().expect("temporary directory created");
         let ports = Ports::claim();
-        let (control_plane, ready) = start_control_plane(&self, &ports, folder.path());
+        let (control_plane, ready) = start_control_plane(&self, &ports, directory.path());
         let mut cluster = Cluster {
             control_plane,
             ready,
@@ -130,7 +130,7 @@ impl Builder {
             host: LOCALHOST.to_owned(),
             plan: self,
             ports,
-            folder,
+            directory,
         };
         for number in 1..=cluster.plan.subworkers {
             cluster.start_subworker(&format!("sw{number}"));
@@ -152,7 +152,7 @@ pub struct Cluster {
     host: String,
     plan: Builder,
     ports: Ports,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Cluster {
@@ -185,7 +185,7 @@ impl Cluster {
     /// Starts one more subworker, without waiting.
     pub fn launch_subworker(&mut self, id: &str) -> &mut Process {
         let command = self.subworker(id);
-        self.subworkers.push(Process::start(id, command, self.folder.path()));
+        self.subworkers.push(Process::start(id, command, self.directory.path()));
         self.subworkers.last_mut().expect("just added")
     }
 
@@ -199,15 +199,15 @@ impl Cluster {
     }
 
     /// Starts one more subworker with a changed command, without waiting.
-    pub fn launch_subworker_as(&mut self, id: &str, change: impl FnOnce(&Command) -> Command) -> &mut Process {
+    pub fn launch_subworker_with(&mut self, id: &str, change: impl FnOnce(&Command) -> Command) -> &mut Process {
         let command = change(&self.subworker(id));
-        self.subworkers.push(Process::start(id, command, self.folder.path()));
+        self.subworkers.push(Process::start(id, command, self.directory.path()));
         self.subworkers.last_mut().expect("just added")
     }
 
     /// Starts the control plane again, after it has ended.
     pub fn restart_control_plane(&mut self) {
-        (self.control_plane, self.ready) = start_control_plane(&self.plan, &self.ports, self.folder.path());
+        (self.control_plane, self.ready) = start_control_plane(&self.plan, &self.ports, self.directory.path());
     }
 
     /// Its base address.
@@ -216,7 +216,7 @@ impl Cluster {
     }
 
     /// Lets subworkers and clients started from now on use this host.
-    pub fn reach_at(&mut self, host: &str) {
+    pub fn use_host(&mut self, host: &str) {
         host.clone_into(&mut self.host);
     }
 
@@ -245,8 +245,8 @@ impl Cluster {
     }
 
     /// A directory for files of the test.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Creates a command for this cluster.
@@ -273,7 +273,7 @@ impl Cluster {
     ///
     /// # Panics
     /// When it does not find the control plane.
-    pub async fn client_speaking(&self, format: SerializationFormat) -> Client {
+    pub async fn client_with_format(&self, format: SerializationFormat) -> Client {
         self.client_with(|builder| builder.serialization_format(format)).await
     }
 
@@ -281,16 +281,16 @@ impl Cluster {
     ///
     /// # Panics
     /// When it does not find the control plane.
-    pub async fn client_with(&self, settle: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
+    pub async fn client_with(&self, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
         let discovery: Address = self.discovery().parse().expect("valid address");
-        let client = settle(Client::builder().discovery_address(discovery)).build();
+        let client = configure(Client::builder().discovery_address(discovery)).build();
         client.start().await.expect("control plane reachable");
         client
     }
 
     /// Waits until the workers fulfil a condition.
-    pub async fn wait_for_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
-        self.wait_for_workers_within(client, what, TIMEOUT, is_so).await;
+    pub async fn wait_for_workers(&self, client: &Client, what: &str, condition: impl Fn(&[WorkerInfo]) -> bool) {
+        self.wait_for_workers_within(client, what, TIMEOUT, condition).await;
     }
 
     /// Waits until the workers fulfil a condition, at most `limit`.
@@ -299,15 +299,15 @@ impl Cluster {
         client: &Client,
         what: &str,
         limit: Duration,
-        is_so: impl Fn(&[WorkerInfo]) -> bool,
+        condition: impl Fn(&[WorkerInfo]) -> bool,
     ) {
-        let is_so = &is_so;
-        let poll = || async move { client.list_tasks().await.ok().filter(|workers| is_so(workers)).map(drop) };
+        let condition = &condition;
+        let poll = || async move { client.list_tasks().await.ok().filter(|workers| condition(workers)).map(drop) };
         eventually_async(what, limit, poll).await;
     }
 }
 
-fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process, String) {
+fn start_control_plane(plan: &Builder, ports: &Ports, directory: &Path) -> (Process, String) {
     let mut command = fastworker();
     command.args(["control-plane", "--json", "--base-address", &address(LOCALHOST, ports.base())]);
     command.args(["--discovery-address", &address(LOCALHOST, ports.discovery())]);
@@ -323,7 +323,7 @@ fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process
         command.args(["--advertise-address", &address(host, ports.base())]);
     }
     command.args(&plan.control_plane_args);
-    let mut process = Process::start("control-plane", command, folder);
+    let mut process = Process::start("control-plane", command, directory);
     let ready = process.wait_until_ready();
     if plan.waits && plan.own_slots > 0 && !plan.modules.is_empty() {
         process.wait_until_loaded();

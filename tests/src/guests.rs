@@ -27,7 +27,7 @@ impl Guest {
 
     /// The same, with these parameters.
     #[must_use]
-    pub fn taking(self, parameters: &[&str]) -> Self {
+    pub fn with_parameters(self, parameters: &[&str]) -> Self {
         Self { parameters: parameters.iter().map(ToString::to_string).collect(), ..self }
     }
 
@@ -39,7 +39,7 @@ impl Guest {
 
     /// The same, whose start never ends.
     #[must_use]
-    pub fn without_end(self) -> Self {
+    pub fn with_endless_start(self) -> Self {
         Self { more: "(func $start (loop $again (br $again))) (start $start)".into(), ..self }
     }
 

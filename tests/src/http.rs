@@ -82,7 +82,7 @@ impl Request {
     /// # Panics
     /// When there is none.
     pub fn send(&self) -> Response {
-        let mut stream = self.begin("close");
+        let mut stream = self.open("close");
         let (status, headers) = read_head(&mut stream);
         let mut body = Vec::new();
         if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
@@ -100,7 +100,7 @@ impl Request {
     /// # Panics
     /// When there is none.
     pub fn follow(&self) -> Stream {
-        let mut stream = self.begin("keep-alive");
+        let mut stream = self.open("keep-alive");
         let (status, headers) = read_head(&mut stream);
         assert_eq!(status, 200, "{headers:?}");
         Stream { stream, rest: String::new() }
@@ -110,7 +110,7 @@ impl Request {
     ///
     /// # Panics
     /// When the port is closed.
-    pub fn begin(&self, connection: &str) -> BufReader<TcpStream> {
+    pub fn open(&self, connection: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).expect("listener expected");
         stream.set_read_timeout(Some(TIMEOUT)).expect("read timeout set");
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.path);
@@ -132,7 +132,7 @@ pub struct Stream {
 
 /// One server-sent event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sent {
+pub struct ServerEvent {
     /// Its `id:`.
     pub id: Option<u64>,
     /// Its `event:`; a comment, such as a heartbeat, has none.
@@ -143,7 +143,7 @@ pub struct Sent {
 
 impl Stream {
     /// The next event within `limit`. None if none arrives, or the stream ends.
-    pub fn next(&mut self, limit: Duration) -> Option<Sent> {
+    pub fn next(&mut self, limit: Duration) -> Option<ServerEvent> {
         self.stream.get_ref().set_read_timeout(Some(limit)).expect("read timeout set");
         loop {
             if let Some((frame, rest)) = self.rest.split_once("\n\n") {
@@ -164,7 +164,7 @@ impl Stream {
     /// # Panics
     /// When there is none.
     #[track_caller]
-    pub fn until(&mut self, event: &str) -> Sent {
+    pub fn next_named(&mut self, event: &str) -> ServerEvent {
         loop {
             let sent = self.next(TIMEOUT).unwrap_or_else(|| panic!("no {event} came"));
             if sent.event == event {
@@ -174,12 +174,12 @@ impl Stream {
     }
 }
 
-fn read_frame(frame: &str) -> Option<Sent> {
+fn read_frame(frame: &str) -> Option<ServerEvent> {
     let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let data = field("data")?;
     let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error} in {data}"));
     let id = field("id").map(|id| id.parse().expect("valid number"));
-    Some(Sent { id, event: field("event").unwrap_or_default().to_owned(), data })
+    Some(ServerEvent { id, event: field("event").unwrap_or_default().to_owned(), data })
 }
 
 fn read_head(stream: &mut BufReader<TcpStream>) -> (u16, BTreeMap<String, String>) {
@@ -191,7 +191,7 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> (u16, BTreeMap<String, String
     };
     let first = next(stream);
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.unwrap_or_else(|| panic!("'{first}' begins no answer"));
+    let status = status.unwrap_or_else(|| panic!("'{first}' is not a status line"));
     let mut headers = BTreeMap::new();
     loop {
         let line = next(stream);

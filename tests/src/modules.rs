@@ -7,15 +7,15 @@ use crate::binary;
 /// The file of an example module, such as `arithmetic`.
 ///
 /// # Panics
-/// When there is no such example, or it does not build.
+/// When the example does not exist or does not build.
 pub fn module(name: &str) -> PathBuf {
-    let path = folder().join(name).with_extension("wasm");
+    let path = directory().join(name).with_extension("wasm");
     assert!(path.exists(), "there is no example module {name}");
     path
 }
 
-/// The folder of all example modules.
-pub fn folder() -> PathBuf {
+/// The directory of all example modules.
+pub fn directory() -> PathBuf {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         let target = binary::target_dir();
         let _one_at_a_time = binary::lock("fastworker-tasks");

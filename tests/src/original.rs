@@ -39,15 +39,15 @@ impl Wire {
     ///
     /// # Panics
     /// When it is not a sender of callbacks.
-    pub fn paired(stream: TcpStream) -> Self {
-        Self::shake_hands(Peer::over(stream).expect("open connection"), PAIR, PAIR)
+    pub fn accept_pair(stream: TcpStream) -> Self {
+        Self::handshake(Peer::from_stream(stream).expect("open connection"), PAIR, PAIR)
     }
 
     fn connect(port: u16, ours: u8, theirs: u8) -> Self {
-        Self::shake_hands(Peer::connect(port).expect("listener expected"), ours, theirs)
+        Self::handshake(Peer::connect(port).expect("listener expected"), ours, theirs)
     }
 
-    fn shake_hands(mut peer: Peer, ours: u8, theirs: u8) -> Self {
+    fn handshake(mut peer: Peer, ours: u8, theirs: u8) -> Self {
         peer.write(&greeting(ours)).expect("open connection");
         assert_eq!(peer.read(8).expect("the other side shakes hands"), greeting(theirs));
         Self(peer)
@@ -83,7 +83,7 @@ impl Wire {
     /// When none arrives, it is not JSON, or it has another id.
     pub fn receive_reply(&mut self, id: u32) -> Value {
         let body = self.receive().expect("reply expected");
-        assert_eq!(body[..4], (id | 0x8000_0000).to_be_bytes(), "whose answer is it?");
+        assert_eq!(body[..4], (id | 0x8000_0000).to_be_bytes(), "reply to another request");
         serde_json::from_slice(&body[4..]).expect("valid JSON")
     }
 
@@ -91,13 +91,13 @@ impl Wire {
     ///
     /// # Panics
     /// When the connection is closed.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub fn send_raw(&mut self, bytes: &[u8]) {
         self.0.write(bytes).expect("open connection");
     }
 
     /// Whether the other side closes this connection within `limit`.
     pub fn is_closed_within(&mut self, limit: Duration) -> bool {
-        self.0.is_cut_within(limit)
+        self.0.is_closed_within(limit)
     }
 }
 

@@ -33,14 +33,14 @@ impl Peer {
     /// # Errors
     /// When the port is closed.
     pub fn connect(port: u16) -> io::Result<Self> {
-        Self::over(TcpStream::connect(("127.0.0.1", port))?)
+        Self::from_stream(TcpStream::connect(("127.0.0.1", port))?)
     }
 
     /// Uses an open connection.
     ///
     /// # Errors
     /// When it is closed.
-    pub fn over(stream: TcpStream) -> io::Result<Self> {
+    pub fn from_stream(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(3 * TIMEOUT))?;
         stream.set_write_timeout(Some(3 * TIMEOUT))?;
@@ -51,7 +51,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the port is closed, or the other side expects another kind of socket.
-    pub fn shake(port: u16, ours: u8) -> io::Result<Self> {
+    pub fn handshake(port: u16, ours: u8) -> io::Result<Self> {
         let mut peer = Self::connect(port)?;
         peer.write(&greeting(ours))?;
         peer.read(8)?;
@@ -108,7 +108,7 @@ impl Peer {
     /// When the connection is closed, or no frame arrives.
     pub fn receive_reply(&mut self) -> io::Result<(u32, Vec<u8>)> {
         let frame = self.receive()?;
-        let (id, body) = frame.split_first_chunk::<4>().expect("an answer begins with the id of its request");
+        let (id, body) = frame.split_first_chunk::<4>().expect("request id of the reply");
         Ok((u32::from_be_bytes(*id) & !LAST_HOP, body.to_vec()))
     }
 
@@ -126,7 +126,7 @@ impl Peer {
     ///
     /// # Panics
     /// When the system rejects the timeout.
-    pub fn is_cut_within(&mut self, limit: Duration) -> bool {
+    pub fn is_closed_within(&mut self, limit: Duration) -> bool {
         self.0.set_read_timeout(Some(limit)).expect("timeout set");
         let mut bytes = [0; 4096];
         loop {

@@ -29,20 +29,20 @@ impl Ports {
     /// When all are in use.
     pub fn claim() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        let folder = env::temp_dir().join("fastworker-test-ports");
-        fs::create_dir_all(&folder).expect("writable temporary directory");
+        let directory = env::temp_dir().join("fastworker-test-ports");
+        fs::create_dir_all(&directory).expect("writable temporary directory");
         let blocks = (LAST - FIRST) / BLOCK;
         // Each process starts at another block, so that they seldom collide.
         let start = u16::try_from(process::id() % u32::from(blocks)).expect("less than blocks");
         for _ in 0..blocks {
             let block = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
             let first = FIRST + block * BLOCK;
-            let claim = fs::File::create(folder.join(first.to_string())).expect("file created");
+            let claim = fs::File::create(directory.join(first.to_string())).expect("file created");
             if claim.try_lock().is_ok() && (first..first + BLOCK).all(is_free) {
                 return Self { first, _claim: claim };
             }
         }
-        panic!("all ports from {FIRST} to {LAST} are taken");
+        panic!("all ports from {FIRST} to {LAST} are in use");
     }
 
     /// The base port: it and the four after it.

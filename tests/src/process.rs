@@ -27,13 +27,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command. Its standard error goes to a file in `folder`.
+    /// Starts a command. Its stderr is written to a file in `directory`.
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start(name: &str, mut command: Command, folder: &Path) -> Self {
+    pub fn start(name: &str, mut command: Command, directory: &Path) -> Self {
         let log = (0..1_000_000)
-            .map(|number| folder.join(format!("{name}.{number}.log")))
+            .map(|number| directory.join(format!("{name}.{number}.log")))
             .find(|path| !path.exists())
             .expect("a test starts fewer processes");
         let stderr = File::create(&log).expect("file created");

@@ -14,7 +14,7 @@ use std::{
 
 /// The address of the relay: this machine, but not the address of the control plane.
 pub const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Interval at which a connection checks whether it was forgotten.
+/// Interval at which a connection checks whether it was dropped.
 const STEP: Duration = Duration::from_millis(20);
 /// Offset of the number of the first request of a subworker: after the greeting, the length, the request id and the
 /// format.
@@ -37,7 +37,7 @@ pub struct Relay {
 
 #[derive(Debug, Default)]
 struct Connection {
-    is_forgotten: AtomicBool,
+    is_dropped: AtomicBool,
     verb: AtomicU8,
 }
 
@@ -45,7 +45,7 @@ impl Relay {
     /// Relays a port to the same port of 127.0.0.1.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// When the port is in use.
     pub fn start(port: u16) -> Self {
         let listener = TcpListener::bind((RELAY, port)).expect("free port");
         let relay = Self { connections: Arc::default() };
@@ -65,27 +65,27 @@ impl Relay {
         relay
     }
 
-    /// Forgets every connection of this use, or all if none is given. Returns their number.
-    pub fn forget(&self, what: Option<Use>) -> usize {
+    /// Silently drops every connection of this use, or all if none is given. Returns their number.
+    pub fn drop_connections(&self, what: Option<Use>) -> usize {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |connection: &&Arc<Connection>| {
+        let is_match = |connection: &&Arc<Connection>| {
             what.is_none_or(|what| connection.verb.load(Ordering::SeqCst) == what as u8)
-                && !connection.is_forgotten.swap(true, Ordering::SeqCst)
+                && !connection.is_dropped.swap(true, Ordering::SeqCst)
         };
-        connections.iter().filter(is_it).count()
+        connections.iter().filter(is_match).count()
     }
 }
 
-/// Copies bytes until one side closes. Once forgotten, it copies nothing and closes nothing.
+/// Copies bytes until one side closes. Once dropped, it copies nothing and closes nothing.
 fn pump(mut from: TcpStream, mut to: TcpStream, connection: &Connection, is_client: bool) {
     from.set_read_timeout(Some(STEP)).expect("timeout set");
     let (mut seen, mut bytes) = (0, vec![0; 64 << 10]);
     loop {
-        let is_forgotten = || connection.is_forgotten.load(Ordering::SeqCst);
+        let is_dropped = || connection.is_dropped.load(Ordering::SeqCst);
         match from.read(&mut bytes) {
-            Ok(0) | Err(_) if is_forgotten() => thread::park_timeout(STEP),
+            Ok(0) | Err(_) if is_dropped() => thread::park_timeout(STEP),
             Ok(0) => return drop(to.shutdown(std::net::Shutdown::Both)),
-            Ok(_) if is_forgotten() => {}
+            Ok(_) if is_dropped() => {}
             Ok(count) => {
                 if is_client && (seen..seen + count).contains(&VERB_AT) {
                     connection.verb.store(bytes[VERB_AT - seen], Ordering::SeqCst);

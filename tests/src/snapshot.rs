@@ -59,8 +59,8 @@ impl Transcript {
     /// # Panics
     /// When they differ, unless `UPDATE_EXPECT=1` is set, which writes the snapshot.
     pub fn check(&self) {
-        if let Some(folder) = self.file.parent() {
-            fs::create_dir_all(folder).expect("the folder of snapshots can be made");
+        if let Some(directory) = self.file.parent() {
+            fs::create_dir_all(directory).expect("snapshot directory created");
         }
         let shown = format!("{}\n", self.text.trim_end());
         expect_file![&self.file].assert_eq(&shown);

@@ -7,7 +7,7 @@ pub const REGISTERS_AGAIN: &str = "registering again";
 /// A server stopped accepting work, and finishes what runs.
 pub const DRAINS: &str = "draining";
 /// A worker gets no reply from its control plane.
-pub const NO_ANSWER: &str = "no reply, retrying";
+pub const NO_REPLY: &str = "no reply, retrying";
 /// A command waits for a task.
 pub const WAITS: &str = "waiting for it to end";
 /// The last line of a server.

@@ -38,7 +38,7 @@ fn refused(result: &TaskResult, error: &str) {
 async fn the_library_returns_the_path_and_no_worker_gets_the_task() {
     let cluster = cluster();
     for format in SerializationFormat::ALL {
-        let client = cluster.client_speaking(format).await;
+        let client = cluster.client_with_format(format).await;
         let result = client.submit_task("total", ("Ada", order(&json!("x")))).await.expect("result expected");
         refused(&result, WRONG_PRICE);
         for (args, kwargs, error) in [

@@ -47,8 +47,8 @@ fn logging_to(log: &Path, command: &Command) -> Command {
 }
 
 /// A named pipe, and its unread end.
-fn pipe(folder: &Path) -> (std::path::PathBuf, File) {
-    let path = folder.join("pipe");
+fn pipe(directory: &Path) -> (std::path::PathBuf, File) {
+    let path = directory.join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().is_ok_and(|made| made.success()));
     // Opened for writing as well, so that opening does not wait for a writer.
     let end = OpenOptions::new().read(true).write(true).open(&path).expect("pipe created");
@@ -63,8 +63,8 @@ fn cluster_logging_to(log: impl FnOnce(&Path) -> std::path::PathBuf) -> Cluster 
     let mut command = cluster.command(["control-plane", "--json", "--log-level", "trace", "--concurrency", "2"]);
     command.args(["--base-address", &cluster.base(), "--subworker-port", &ports.subworkers().to_string()]);
     command.arg("--task-modules").arg(module("arithmetic"));
-    let command = logging_to(&log(cluster.folder()), &command);
-    cluster.control_plane = Process::start("logging", command, cluster.folder());
+    let command = logging_to(&log(cluster.directory()), &command);
+    cluster.control_plane = Process::start("logging", command, cluster.directory());
     cluster.control_plane.wait_until_ready();
     cluster
 }
@@ -81,8 +81,8 @@ async fn run_tasks(cluster: &Cluster, count: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_log_blocks_neither_tasks_nor_shutdown() {
     let mut end = None;
-    let mut cluster = cluster_logging_to(|folder| {
-        let (path, file) = pipe(folder);
+    let mut cluster = cluster_logging_to(|directory| {
+        let (path, file) = pipe(directory);
         end = Some(file);
         path
     });
@@ -94,8 +94,8 @@ async fn an_unread_log_blocks_neither_tasks_nor_shutdown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_read_late_has_every_line() {
     let mut end = None;
-    let mut cluster = cluster_logging_to(|folder| {
-        let (path, file) = pipe(folder);
+    let mut cluster = cluster_logging_to(|directory| {
+        let (path, file) = pipe(directory);
         end = Some(file);
         path
     });
@@ -120,8 +120,8 @@ async fn a_log_that_is_read_late_has_every_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_without_reader_or_with_a_full_disk_stops_nothing() {
     let mut end = None;
-    let mut cluster = cluster_logging_to(|folder| {
-        let (path, file) = pipe(folder);
+    let mut cluster = cluster_logging_to(|directory| {
+        let (path, file) = pipe(directory);
         end = Some(file);
         path
     });
@@ -142,14 +142,14 @@ fn a_peer_with_all_open_requests_blocks_no_other() {
     const OPEN_MAX: u32 = 65_536;
     let cluster = Cluster::builder().modules(&["arithmetic", "slow"]).own_slots(2).start();
     let port = cluster.ports().base() + 4;
-    let mut greedy = Peer::shake(port, REQUEST).expect("connection served");
+    let mut greedy = Peer::handshake(port, REQUEST).expect("connection served");
     let mut task = NewTask::new("slow");
     task.args = Json::of(&(600, 1)).expect("valid JSON");
     let id = task.id.clone();
     exchange(&mut greedy, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
     let lookup = encoded(&Request::Lookup(Lookup { ids: vec![id], wait_ms: 20_000 }));
     let flood = thread::spawn(move || {
-        // Until it is disconnected.
+        // Floods until it is disconnected.
         while (0..OPEN_MAX / 8).try_for_each(|id| greedy.send_request(id + 2, &lookup)).is_ok() {}
     });
     let steady = Steady::start(&cluster);
@@ -167,7 +167,7 @@ fn partial_frames_are_dropped_and_their_memory_is_freed() {
     let before = cluster.control_plane.memory();
     let steady = Steady::start(&cluster);
     let half = [&(2 * HALF as u64).to_be_bytes()[..], &vec![0x80; HALF]].concat();
-    let mut peers: Vec<Peer> = (0..60).map(|_| Peer::shake(port, REQUEST).expect("connection served")).collect();
+    let mut peers: Vec<Peer> = (0..60).map(|_| Peer::handshake(port, REQUEST).expect("connection served")).collect();
     for peer in &mut peers {
         // Later connections may displace earlier ones; they themselves are served.
         let _ = peer.write(&half);
@@ -187,7 +187,7 @@ fn memory_after_a_burst_is_returned_to_the_system() {
     const TASKS: u32 = 60_000;
     let few = ["--result-cache-size", "100"];
     let cluster = Cluster::builder().modules(&["slow", "text"]).own_slots(1).control_plane_args(&few).start();
-    let mut peer = Peer::shake(cluster.ports().base() + 4, REQUEST).expect("connection served");
+    let mut peer = Peer::handshake(cluster.ports().base() + 4, REQUEST).expect("connection served");
     let mut submit = |name: &str, args: Json, count: u32| -> Vec<TaskId> {
         let task = |_| NewTask { args: args.clone(), ..NewTask::new(name) };
         let tasks: Vec<NewTask> = (0..count).map(task).collect();

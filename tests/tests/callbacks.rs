@@ -66,7 +66,7 @@ async fn delivery(client: &Client, id: &TaskId) -> Delivery {
 }
 
 /// Waits until a callback is delivered or given up.
-async fn fate_of(client: &Client, id: &TaskId) -> Delivery {
+async fn wait_for_delivery(client: &Client, id: &TaskId) -> Delivery {
     let known = || async {
         let delivery = delivery(client, id).await;
         (delivery.state != DeliveryState::Pending).then_some(delivery)
@@ -110,7 +110,7 @@ async fn each_of_a_thousand_tasks_is_reported_once() {
         assert_eq!((message.started_at, message.completed_at), (end.started_at, end.completed_at));
         assert_eq!((message.error_kind, &message.worker_id), (end.error_kind, &end.worker_id));
         assert_eq!(message.callback_data.as_ref().map(Json::as_str), Some(&*number.to_string()));
-        let fate = fate_of(&client, id).await;
+        let fate = wait_for_delivery(&client, id).await;
         assert_eq!((fate.state, &*fate.address, fate.reason), (DeliveryState::Delivered, &*address, None));
         *ends.entry((end.status, end.error_kind)).or_default() += 1;
     }
@@ -145,7 +145,7 @@ async fn a_thousand_callbacks_to_dead_addresses_delay_no_task() {
     };
     let tasks = (0..1_000).map(|number| add(number, &dead(number))).collect::<Vec<_>>();
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
-    let taken = Instant::now();
+    let submitted_at = Instant::now();
     let results = client.submit_many(tasks).await.expect("tasks accepted");
     assert!(results.iter().all(|result| result.as_ref().is_ok_and(|end| end.status == TaskStatus::Success)));
     let live: Vec<TaskId> = join_all((0..100).map(|number| client.send(add(number, listener.address()))))
@@ -158,9 +158,9 @@ async fn a_thousand_callbacks_to_dead_addresses_delay_no_task() {
     }
     // Dead addresses are tried for longer than that: the live ones did not wait for them.
     let fate = delivery(&client, &ids[999]).await.state;
-    assert!(fate == DeliveryState::Pending || taken.elapsed() > ALL_TRIES, "the dead ones are still tried");
+    assert!(fate == DeliveryState::Pending || submitted_at.elapsed() > ALL_TRIES, "the dead ones are still tried");
     for id in &ids {
-        let fate = fate_of(&client, id).await;
+        let fate = wait_for_delivery(&client, id).await;
         let reason = fate.reason.unwrap_or_default();
         assert_eq!((fate.state, fate.attempts), (DeliveryState::Failed, 3), "{reason}");
         assert!(!reason.is_empty());
@@ -177,18 +177,20 @@ async fn silent_callback_addresses_delay_no_others() {
     let client = cluster.client().await;
     // One accepts connections and stays silent, one completes the handshake and never reads.
     let silent = TcpListener::bind("127.0.0.1:0").expect("valid port");
-    let deaf = TcpListener::bind("127.0.0.1:0").expect("valid port");
+    let unread = TcpListener::bind("127.0.0.1:0").expect("valid port");
     let address = |listener: &TcpListener| format!("tcp://{}", listener.local_addr().expect("valid address"));
-    let (to_silent, to_deaf) = (address(&silent), address(&deaf));
-    let shakes = std::thread::spawn(move || Wire::paired(deaf.accept().expect("open connection").0));
+    let (to_silent, to_unread) = (address(&silent), address(&unread));
+    let shakes = std::thread::spawn(move || Wire::accept_pair(unread.accept().expect("open connection").0));
     let first = client.send(add(1, &to_silent)).await.expect("task accepted");
     let large = Json::of(&"x".repeat(1_000_000)).expect("valid JSON");
     let mut stuck = Vec::new();
     for number in 0..20 {
-        let callback = CallbackInfo::new(&*to_deaf).with_data(large.clone());
-        stuck.push(client.send(NewTask { callback: Some(callback), ..add(number, &to_deaf) }).await.expect("taken"));
+        let callback = CallbackInfo::new(&*to_unread).with_data(large.clone());
+        stuck.push(
+            client.send(NewTask { callback: Some(callback), ..add(number, &to_unread) }).await.expect("task accepted"),
+        );
     }
-    let _deaf = shakes.join().expect("it shakes hands");
+    let _unread = shakes.join().expect("handshake expected");
     let mut listener = listen();
     for number in 0..100 {
         client.send(add(number, listener.address())).await.expect("task accepted");
@@ -196,7 +198,7 @@ async fn silent_callback_addresses_delay_no_others() {
     }
     let last = stuck.last().expect("some");
     assert_eq!(delivery(&client, last).await.state, DeliveryState::Pending);
-    let fate = fate_of(&client, &first).await;
+    let fate = wait_for_delivery(&client, &first).await;
     assert!(fate.state == DeliveryState::Failed && fate.reason.is_some(), "{fate:?}");
 }
 
@@ -212,7 +214,7 @@ async fn a_listener_that_starts_late_or_restarts_misses_nothing() {
     let bind = || async { Listener::bind(&address).ok() };
     let mut listener = eventually_async("the port is free", TIMEOUT, bind).await;
     assert_eq!(next_within(&mut listener, LONG).await.task_id, late);
-    let fate = fate_of(&client, &late).await;
+    let fate = wait_for_delivery(&client, &late).await;
     assert!(fate.state == DeliveryState::Delivered && fate.attempts > 1, "{fate:?}");
 
     drop(listener);
@@ -265,12 +267,12 @@ async fn a_callback_to_a_busy_listener_is_retried() {
     let cluster = cluster();
     let client = cluster.client().await;
     // On a busy machine the first connection may be open at each of the few tries of the second.
-    let comes_again = || async { comes_again(&client).await.then_some(()) };
-    eventually_async("the callback is repeated", 3 * LONG, comes_again).await;
+    let is_repeated = || async { is_repeated(&client).await.then_some(()) };
+    eventually_async("the callback is repeated", 3 * LONG, is_repeated).await;
 }
 
 /// Whether a listener with another peer receives a callback, at the same time or afterwards.
-async fn comes_again(client: &Client) -> bool {
+async fn is_repeated(client: &Client) -> bool {
     let mut listener = listen();
     // The same listener under another name is another address, so a second connection.
     let other_name = listener.address().replace("127.0.0.1", "127.1");
@@ -279,7 +281,7 @@ async fn comes_again(client: &Client) -> bool {
     let second =
         client.delay_with_callback("add", &other_name, (1, 2)).callback_data([1]).await.expect("task accepted");
     let fate = async {
-        let fate = fate_of(client, &second).await;
+        let fate = wait_for_delivery(client, &second).await;
         if fate.state == DeliveryState::Delivered {
             std::future::pending::<()>().await;
         }
@@ -292,7 +294,7 @@ async fn comes_again(client: &Client) -> bool {
             return false;
         }
     }
-    assert_eq!(fate_of(client, &second).await.state, DeliveryState::Delivered);
+    assert_eq!(wait_for_delivery(client, &second).await.state, DeliveryState::Delivered);
     true
 }
 
@@ -323,7 +325,7 @@ async fn original_submissions_get_callbacks_in_the_original_format() {
     // The client listens before it submits, and a dropped connection is replaced.
     let received = tokio::task::spawn_blocking(move || {
         callbacks.incoming().find_map(|stream| {
-            let mut peer = Peer::over(stream.ok()?).ok()?;
+            let mut peer = Peer::from_stream(stream.ok()?).ok()?;
             peer.write(&greeting(PAIR)).ok()?;
             assert_eq!(peer.read(8).ok()?, greeting(PAIR));
             peer.receive().ok()
@@ -344,7 +346,7 @@ async fn original_submissions_get_callbacks_in_the_original_format() {
     });
     assert_eq!(message, expected);
     // The callback does not delay the reply, and reaches a listener that disconnects immediately.
-    let fate = fate_of(&client, &"T1".parse().expect("id expected")).await;
+    let fate = wait_for_delivery(&client, &"T1".parse().expect("id expected")).await;
     assert_eq!(fate.state, DeliveryState::Delivered);
     let events = client.events(0, Duration::ZERO).await.expect("events expected").events;
     assert!(events.iter().any(|event| event.kind == EventKind::CallbackDelivered));
@@ -387,7 +389,7 @@ async fn the_command_line_submits_and_listens() {
     let mut listen = fastworker_tests::Process::start(
         "listen",
         cluster.command(["listen", "tcp://127.0.0.1:0", "--count", "1", "--json"]),
-        cluster.folder(),
+        cluster.directory(),
     );
     let address_line =
         || async { listen.log().lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)) };
@@ -402,7 +404,7 @@ async fn the_command_line_submits_and_listens() {
     assert_eq!(listen.wait_for_exit(TIMEOUT).code(), Some(0));
     let client = cluster.client().await;
     let id = result["task_id"].as_str().expect("id expected");
-    fate_of(&client, &id.parse().expect("id expected")).await;
+    wait_for_delivery(&client, &id.parse().expect("id expected")).await;
     let status = cluster.cli(["status", "--task-id", id]).stdout;
     assert!(status.contains(&format!("callback   delivered to {address} after ")), "{status}");
     let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--callback-data", "1"]);

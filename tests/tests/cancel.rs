@@ -16,31 +16,31 @@ const ROUNDS: usize = 9;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_loop_on_the_control_plane_is_cancelled() {
     let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).own_slots(1).start();
-    stops_soon(&cluster, "endless_loop").await;
+    assert_stops_quickly(&cluster, "endless_loop").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_loop_on_a_subworker_is_cancelled() {
     let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
-    stops_soon(&cluster, "endless_loop").await;
+    assert_stops_quickly(&cluster, "endless_loop").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_wait_in_the_host_is_cancelled() {
     let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
-    stops_soon(&cluster, "endless_sleep").await;
+    assert_stops_quickly(&cluster, "endless_sleep").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_reports_is_cancelled() {
     let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
-    stops_soon(&cluster, "progress_flood").await;
+    assert_stops_quickly(&cluster, "progress_flood").await;
 }
 
 /// Repeatedly cancels this task on the only slot, for which another task waits.
-async fn stops_soon(cluster: &Cluster, name: &str) {
+async fn assert_stops_quickly(cluster: &Cluster, name: &str) {
     let client = cluster.client().await;
-    let mut taken = Vec::new();
+    let mut times = Vec::new();
     for _ in 0..ROUNDS {
         let (runs, end) = start(&client, name).await;
         let next = tokio::spawn({
@@ -50,14 +50,14 @@ async fn stops_soon(cluster: &Cluster, name: &str) {
         let from = Instant::now();
         assert!(client.cancel(&runs).await.expect("reply expected"));
         let sum = next.await.expect("no panic expected").expect("result expected");
-        taken.push(from.elapsed());
+        times.push(from.elapsed());
         assert_eq!(sum.result.expect("result expected").as_str(), "8");
         let ended = end.await.expect("no panic expected");
         assert_eq!(ended.status, TaskStatus::Cancelled, "{ended:?}");
         assert_eq!(client.get_task_result(&runs).await.expect("reply expected"), Some(ended));
     }
-    taken.sort();
-    assert!(taken[0] < STOPPED_WITHIN, "{taken:?}");
+    times.sort();
+    assert!(times[0] < STOPPED_WITHIN, "{times:?}");
 }
 
 /// Submits a task and waits until it runs. Also returns a wait for its result.

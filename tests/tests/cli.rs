@@ -228,12 +228,12 @@ fn list_inspects_files_without_a_server() {
     assert_eq!(names(&["--task-modules", text, arithmetic]), ["text", "arithmetic"]);
     assert_eq!(names(&["--task-modules", text, "--task-modules", arithmetic]), ["text", "arithmetic"]);
     assert_eq!(names(&["--task-modules", arithmetic, arithmetic]), ["arithmetic"]);
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     for name in ["flaky", "text"] {
-        fs::copy(module(name), folder.path().join(name).with_extension("wasm")).expect("file copied");
+        fs::copy(module(name), directory.path().join(name).with_extension("wasm")).expect("file copied");
     }
-    fs::write(folder.path().join("notes.txt"), "no module").expect("file access");
-    let path = folder.path().to_str().expect("valid UTF-8");
+    fs::write(directory.path().join("notes.txt"), "no module").expect("file access");
+    let path = directory.path().to_str().expect("valid UTF-8");
     assert_eq!(names(&["--task-modules", path]), ["flaky", "text"]);
     assert_eq!(names(&["--task-modules", &format!("{path}/f*.wasm")]), ["flaky"]);
     assert_eq!(names(&["--task-modules", &format!("{path}/*.wasm"), arithmetic]), ["flaky", "text", "arithmetic"]);
@@ -242,7 +242,7 @@ fn list_inspects_files_without_a_server() {
 #[test]
 fn all_example_modules_load_together() {
     let mut command = fastworker();
-    command.args(["list", "--json", "--task-modules"]).arg(modules::folder());
+    command.args(["list", "--json", "--task-modules"]).arg(modules::directory());
     let listed = cli::run(command).with_code(0).json();
     let names: Vec<&str> =
         listed.as_array().expect("list expected").iter().filter_map(|it| it["name"].as_str()).collect();
@@ -280,7 +280,7 @@ fn the_ready_line_has_ids_address_and_pid() {
         let mut command = cluster.command(["control-plane", "--json", "--worker-id", "cp7"]);
         command.args(["--base-address", &cluster.base()]);
         command.args(["--subworker-port", &cluster.ports().subworkers().to_string()]);
-        cluster.control_plane = fastworker_tests::Process::start("cp7", command, cluster.folder());
+        cluster.control_plane = fastworker_tests::Process::start("cp7", command, cluster.directory());
         cluster.control_plane.wait_until_ready()
     };
     let ready: Value = serde_json::from_str(&line).expect("valid JSON");

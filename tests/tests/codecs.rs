@@ -53,7 +53,7 @@ async fn every_verb_works_in_both_formats_through_workers_of_both_formats() {
 }
 
 async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
-    let client = cluster.client_speaking(format).await;
+    let client = cluster.client_with_format(format).await;
     assert_eq!(expect_success(&client.submit_task("add", (5, 3)).await.expect("result expected")), "8");
     let named = client.submit_task("add", ()).kwargs(serde_json::json!({ "x": 1, "y": -2 })).await;
     assert_eq!(expect_success(&named.expect("result expected")), "-1");
@@ -106,7 +106,7 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
 }
 
 /// Writes and reads a message in both codecs.
-fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
     for format in SerializationFormat::ALL {
         let bytes = codec::encode(format, message);
         assert_eq!(codec::form(&bytes).expect("valid format"), format);
@@ -124,22 +124,22 @@ proptest! {
 
     #[test]
     fn requests_round_trip_in_both_codecs(request in requests()) {
-        there_and_back(&request);
+        round_trip(&request);
     }
 
     #[test]
     fn replies_round_trip_in_both_codecs(reply in replies()) {
-        there_and_back(&reply);
+        round_trip(&reply);
     }
 
     #[test]
     fn worker_requests_round_trip_in_both_codecs(request in worker_requests()) {
-        there_and_back(&request);
+        round_trip(&request);
     }
 
     #[test]
     fn worker_replies_round_trip_in_both_codecs(reply in worker_replies()) {
-        there_and_back(&reply);
+        round_trip(&reply);
     }
 
     #[test]
@@ -228,7 +228,7 @@ fn frames() -> Vec<Vec<u8>> {
 }
 
 /// Changes a frame in a few places.
-fn tamper(rng: &mut fastrand::Rng, frames: &[Vec<u8>]) -> Vec<u8> {
+fn mutate(rng: &mut fastrand::Rng, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = frames[rng.usize(..frames.len())].clone();
     for _ in 0..rng.usize(1..5) {
         let at = rng.usize(..=bytes.len());
@@ -274,8 +274,8 @@ fn mutated_frames_are_read_or_refused_within_bounds() {
     let before = peak_memory();
     let mut read = 0_u64;
     for seed in 0..times {
-        let bytes = tamper(&mut fastrand::Rng::with_seed(seed), &frames);
-        let began = Instant::now();
+        let bytes = mutate(&mut fastrand::Rng::with_seed(seed), &frames);
+        let started = Instant::now();
         let all = || {
             let known = [read_as::<Request>, read_as::<Reply>, read_as::<WorkerRequest>, read_as::<WorkerReply>];
             let lane = Some(TaskPriority::Low).filter(|_| seed % 2 == 0);
@@ -286,7 +286,7 @@ fn mutated_frames_are_read_or_refused_within_bounds() {
         let tried = catch_unwind(AssertUnwindSafe(all));
         read += tried.unwrap_or_else(|_| panic!("seed {seed}: {}", bytes.escape_ascii())) as u64;
         // Most take microseconds; a busy machine may pause.
-        assert!(began.elapsed() < Duration::from_secs(5), "seed {seed} took {:?}", began.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(5), "seed {seed} took {:?}", started.elapsed());
     }
     assert!(read > times / 50, "of {times} frames only {read} are valid");
     let grown = peak_memory().saturating_sub(before);

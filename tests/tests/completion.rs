@@ -75,11 +75,11 @@ fn fixed_words_are_completed_without_a_control_plane() {
 
 #[test]
 fn module_options_complete_files_and_directories() {
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     for name in ["a.wasm", "b.txt"] {
-        std::fs::write(folder.path().join(name), "").expect("file access");
+        std::fs::write(directory.path().join(name), "").expect("file access");
     }
-    let beginning = format!("{}/", folder.path().display());
+    let beginning = format!("{}/", directory.path().display());
     let found = offered(None, &["control-plane", "--task-modules", &beginning]);
     assert_eq!(found, [format!("{beginning}a.wasm")]);
     // Compiling may take longer than the timeout of a completion: repeat it.

@@ -89,7 +89,7 @@ const SAME_SIGNAL: Duration = fastworker::shutdown::SAME_SIGNAL;
 async fn simultaneous_signals_count_as_one_and_drain() {
     // GNU timeout signals its command and then the group; systemd adds SIGHUP.
     for signals in [&["TERM", "TERM"][..], &["TERM", "HUP", "TERM"], &["HUP"], &["INT", "INT", "INT"]] {
-        if signals == ["HUP"] && is_hang_up_ignored() {
+        if signals == ["HUP"] && is_sighup_ignored() {
             // The tests may run under nohup, and the servers inherit it.
             continue;
         }
@@ -119,7 +119,7 @@ async fn simultaneous_signals_count_as_one_and_drain() {
 }
 
 /// Whether this process was started with SIGHUP ignored.
-fn is_hang_up_ignored() -> bool {
+fn is_sighup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
@@ -128,7 +128,7 @@ fn is_hang_up_ignored() -> bool {
 #[test]
 fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     let ports = Ports::claim();
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     let server = fastworker();
     let mut nohup = fastworker_tests::process::command(std::path::Path::new("sh"));
     // Does what nohup does. The second argument is the program, as sh has no name here.
@@ -139,7 +139,7 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     nohup.args(["control-plane", "--json", "--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     nohup.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
     nohup.args(["--subworker-port", &ports.subworkers().to_string()]);
-    let mut process = Process::start("control-plane", nohup, folder.path());
+    let mut process = Process::start("control-plane", nohup, directory.path());
     process.wait_until_ready();
     process.signals(&["HUP", "HUP"]);
     // The server still replies after the ignored signals, and the next one counts as the first.
@@ -152,12 +152,12 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_second_signal_stops_immediately() {
-    assert_best_within("the end after a later signal", SAME_SIGNAL + Duration::from_secs(1), after_a_later_signal)
+    assert_best_within("the end after a later signal", SAME_SIGNAL + Duration::from_secs(1), stop_after_later_signal)
         .await;
 }
 
 /// The longest time that a process took to end, from the first signal on.
-async fn after_a_later_signal() -> Duration {
+async fn stop_after_later_signal() -> Duration {
     let mut longest = Duration::ZERO;
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).subworkers(1).start();
     let client = cluster.client().await;
@@ -240,7 +240,7 @@ async fn a_draining_subworker_without_control_plane_ends_at_the_timeout() {
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
     eventually("the subworker logs that it gets no reply", TIMEOUT, || {
-        subworker.log().contains(wording::NO_ANSWER).then_some(())
+        subworker.log().contains(wording::NO_REPLY).then_some(())
     });
     subworker.terminate();
     assert_eq!(subworker.wait_for_exit(TIMEOUT).code(), Some(0));
@@ -250,12 +250,12 @@ async fn a_draining_subworker_without_control_plane_ends_at_the_timeout() {
 async fn an_idle_cluster_stops_promptly_in_either_order() {
     for control_plane_first in [true, false] {
         let what = format!("the end, the control plane first: {control_plane_first}");
-        assert_best_within(&what, Duration::from_secs(2), || end_of_an_idle_cluster(control_plane_first)).await;
+        assert_best_within(&what, Duration::from_secs(2), || stop_idle_cluster(control_plane_first)).await;
     }
 }
 
 /// The longest time that a process took to end.
-async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
+async fn stop_idle_cluster(control_plane_first: bool) -> Duration {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).subworkers(1).start();
     // A client has a parked request.
     let client = cluster.client().await;
@@ -278,12 +278,12 @@ async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
 #[test]
 fn a_subworker_that_searches_its_control_plane_can_be_stopped() {
     let ports = Ports::claim();
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["subworker", "--worker-id", "sw1", "--timeout", "60s"]);
     command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
-    let mut searching = Process::start("sw1", command, folder.path());
+    let mut searching = Process::start("sw1", command, directory.path());
     // The threads of NNG exist once the search has started.
     let threads = |id| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
     eventually("the subworker searches", TIMEOUT, || (threads(searching.id()) > 4).then_some(()));

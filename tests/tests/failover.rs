@@ -73,7 +73,7 @@ async fn clients_and_subworkers_follow_a_control_plane_that_moves() {
     let mut command = cluster.command(["control-plane", "--json"]);
     command.args(id).args(["--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
-    cluster.control_plane = Process::start("elsewhere", command, cluster.folder());
+    cluster.control_plane = Process::start("elsewhere", command, cluster.directory());
     cluster.control_plane.wait_until_ready();
     let submitted_at = Instant::now();
     let result = client.submit_task("add", (5, 3)).wait_for_worker().await.expect("result expected");

@@ -14,7 +14,7 @@ use fastworker::{json::Json, task::NewTask};
 use fastworker_tests::{
     Cluster, Process, TIMEOUT, Transcript, cli, eventually, fastworker,
     guests::Guest,
-    http::{Request, Response, Sent},
+    http::{Request, Response, ServerEvent},
     ports::Ports,
 };
 use serde_json::{Value, json};
@@ -207,11 +207,11 @@ fn events_stream_with_the_originals_names_and_can_be_resumed() {
     let id = submit(&cluster, &["add", "--args", "5", "3"]);
     let mut sent_events = Vec::new();
     for event in ["task.queued", "task.started", "task.success"] {
-        let sent = stream.until(event);
+        let sent = stream.next_named(event);
         assert_eq!((&sent.data["task_id"], &sent.data["kind"]), (&json!(id), &json!(event)));
         sent_events.push(sent);
     }
-    let later = stream.until("overview");
+    let later = stream.next_named("overview");
     assert_eq!(later.data["ended"]["success"], 1);
 
     let again = |last: Option<u64>, path: &str| {
@@ -226,11 +226,11 @@ fn events_stream_with_the_originals_names_and_can_be_resumed() {
     let mut fresh = again(None, "/api/events");
     let next = submit(&cluster, &["add", "--args", "1", "1"]);
     for stream in [&mut fresh, &mut recent, &mut resumed] {
-        let first: Sent = stream.next(TIMEOUT).expect("event expected");
+        let first: ServerEvent = stream.next(TIMEOUT).expect("event expected");
         assert_eq!((first.event.as_str(), &first.data["task_id"]), ("task.queued", &json!(next)));
     }
     // No more events of that task follow.
-    fresh.until("task.success");
+    fresh.next_named("task.success");
     let other = again(Some(1_000_000), "/api/events").next(Duration::from_millis(50));
     assert_eq!(other, None, "a number of another control plane");
 }
@@ -264,7 +264,7 @@ fn followers_are_limited_and_a_disconnect_frees_a_place() {
     let mut late = eventually("a place is free", TIMEOUT, || {
         // The server notices a closed stream when it sends the next event.
         let _ = submit(&cluster, &["add", "--args", "1", "1"]);
-        let mut response = request.begin("close");
+        let mut response = request.open("close");
         let mut first = [0; 12];
         response.read_exact(&mut first).expect("reply expected");
         (&first == b"HTTP/1.1 200").then_some(response)
@@ -339,7 +339,7 @@ fn other_origins_cannot_send_requests_through_a_browser() {
 fn large_and_slow_requests_are_disconnected() {
     let cluster = Cluster::builder().gui().start();
     let large = Request::get(&cluster.gui(), "/api/status").header("X", &"x".repeat(100_000));
-    let mut cut = large.begin("close");
+    let mut cut = large.open("close");
     let mut response = String::new();
     let _ = cut.read_to_string(&mut response);
     assert!(response.is_empty() || response.starts_with("HTTP/1.1 4"), "{response}");
@@ -366,9 +366,9 @@ fn odd_documents() -> Vec<String> {
 }
 
 /// Writes a module with one task for each document, which returns it.
-fn module_of(documents: &[String], folder: &std::path::Path) -> Vec<String> {
+fn module_of(documents: &[String], directory: &std::path::Path) -> Vec<String> {
     let write = |(number, document): (usize, &String)| {
-        let path = folder.join(format!("odd{number}.wasm"));
+        let path = directory.join(format!("odd{number}.wasm"));
         std::fs::write(&path, Guest::new(&format!("odd{number}"), document).bytes()).expect("file access");
         path.display().to_string()
     };
@@ -378,8 +378,8 @@ fn module_of(documents: &[String], folder: &std::path::Path) -> Vec<String> {
 #[test]
 fn results_that_serde_cannot_hold_do_not_truncate_responses() {
     let documents = odd_documents();
-    let folder = tempfile::tempdir().expect("directory created");
-    let modules = module_of(&documents, folder.path());
+    let directory = tempfile::tempdir().expect("directory created");
+    let modules = module_of(&documents, directory.path());
     let cluster = Cluster::builder().sources(modules).own_slots(1).gui().start();
     let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
     for (number, document) in documents.iter().enumerate() {
@@ -405,7 +405,7 @@ fn results_that_serde_cannot_hold_do_not_truncate_responses() {
     for path in ["status", "workers", "queues", "cache", "registered-tasks", "modules", "overview"] {
         let _ = get(&cluster, &format!("/api/{path}")).with_status(200);
     }
-    let _ = stream.until("overview");
+    let _ = stream.next_named("overview");
     let values = values(&get(&cluster, "/metrics").with_status(200).body);
     assert_eq!(values["fastworker_panics_total{place=\"http\"}"], 0.0);
 }
@@ -423,7 +423,7 @@ fn partial_requests_block_no_other_client() {
     let mut streams: Vec<_> = (0..300).map(|_| half()).collect();
     let _ = get(&cluster, "/healthz").with_status(200);
     let _ = get(&cluster, "/api/status").with_status(200);
-    let _ = followed.until("overview");
+    let _ = followed.next_named("overview");
     // The oldest was dropped for the newest; the others have a timeout.
     for stream in [0, 299] {
         streams[stream].set_read_timeout(Some(2 * TIMEOUT)).expect("read timeout set");
@@ -571,9 +571,9 @@ fn same_labels(one: &str, other: &str) -> bool {
 
 #[test]
 fn a_port_in_use_is_an_error_only_if_it_was_chosen() {
-    let (ports, folder) = (Ports::claim(), tempfile::tempdir().expect("directory created"));
-    let taken = TcpListener::bind(("127.0.0.1", ports.spare(0))).expect("free port");
-    let port = taken.local_addr().expect("valid address").port().to_string();
+    let (ports, directory) = (Ports::claim(), tempfile::tempdir().expect("directory created"));
+    let listener = TcpListener::bind(("127.0.0.1", ports.spare(0))).expect("free port");
+    let port = listener.local_addr().expect("valid address").port().to_string();
     let address = |port: u16| format!("tcp://127.0.0.1:{port}");
     let command = || {
         let mut command = fastworker();
@@ -589,7 +589,7 @@ fn a_port_in_use_is_an_error_only_if_it_was_chosen() {
     errors.add(&cli::run(explicit).with_code(1));
     let mut off = command();
     off.env("FASTWORKER_GUI_ENABLED", "false").args(["--gui-port", &port]);
-    let ready = Process::start("control-plane", off, folder.path()).wait_until_ready();
+    let ready = Process::start("control-plane", off, directory.path()).wait_until_ready();
     assert!(!ready.contains("gui"), "{ready}");
     let mut exposed = command();
     exposed.args(["--gui-host", "0.0.0.0", "--gui-port", "0"]);
@@ -600,7 +600,7 @@ fn a_port_in_use_is_an_error_only_if_it_was_chosen() {
     errors.check();
     let mut keyed = command();
     keyed.args(["--gui-host", "0.0.0.0", "--gui-port", "0"]).env("FASTWORKER_GUI_API_KEY", "k");
-    let ready = Process::start("control-plane", keyed, folder.path()).wait_until_ready();
+    let ready = Process::start("control-plane", keyed, directory.path()).wait_until_ready();
     assert!(ready.contains(r#""gui":"http://0.0.0.0:"#), "{ready}");
 }
 

@@ -26,7 +26,7 @@ fn cluster() -> Cluster {
 }
 
 /// Runs a hostile task, which must fail with this error kind.
-async fn fails(client: &Client, name: &str, args: impl Serialize, kind: ErrorKind) -> TaskResult {
+async fn expect_failure(client: &Client, name: &str, args: impl Serialize, kind: ErrorKind) -> TaskResult {
     let started = Instant::now();
     let call = client.submit_task(name, args).task_timeout(TASK_TIMEOUT);
     let result = call.await.expect("result expected");
@@ -57,16 +57,16 @@ async fn each_hostile_task_fails_alone_and_the_worker_continues() {
         .expect("result expected");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
 
-    let full = fails(&client, "memory_hog", (), ErrorKind::OutOfMemory).await;
+    let full = expect_failure(&client, "memory_hog", (), ErrorKind::OutOfMemory).await;
     assert!(full.error.as_deref().is_some_and(|error| error.contains("512 MiB")), "{full:?}");
-    fails(&client, "deep_recursion", (), ErrorKind::StackOverflow).await;
-    fails(&client, "output_flood", (), ErrorKind::OutputLimit).await;
-    fails(&client, "log_flood", (), ErrorKind::OutputLimit).await;
-    let huge = fails(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
+    expect_failure(&client, "deep_recursion", (), ErrorKind::StackOverflow).await;
+    expect_failure(&client, "output_flood", (), ErrorKind::OutputLimit).await;
+    expect_failure(&client, "log_flood", (), ErrorKind::OutputLimit).await;
+    let huge = expect_failure(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
     assert!(huge.error.as_deref().is_some_and(|error| error.contains("15.9 MiB")), "{huge:?}");
-    fails(&client, "huge_error", (20 << 20,), ErrorKind::Failed).await;
-    fails(&client, "exit_now", (3,), ErrorKind::Failed).await;
-    fails(&client, "follow_up_flood", (), ErrorKind::Failed).await;
+    expect_failure(&client, "huge_error", (20 << 20,), ErrorKind::Failed).await;
+    expect_failure(&client, "exit_now", (3,), ErrorKind::Failed).await;
+    expect_failure(&client, "follow_up_flood", (), ErrorKind::Failed).await;
 
     // Values just within the limits succeed.
     assert_eq!(expect_success(&client.submit_task("memory_hog", (100,)).await.expect("result expected")), "100");
@@ -85,7 +85,7 @@ async fn each_hostile_task_fails_alone_and_the_worker_continues() {
 async fn a_panic_is_reported_with_its_message_and_functions() {
     let cluster = cluster();
     let client = cluster.client().await;
-    let trap = fails(&client, "panic_now", ("out of patience",), ErrorKind::Trap).await;
+    let trap = expect_failure(&client, "panic_now", ("out of patience",), ErrorKind::Trap).await;
     let error = trap.error.expect("error expected");
     assert!(error.starts_with("panicked at "), "{error}");
     assert!(error.contains("out of patience"), "{error}");
@@ -112,8 +112,8 @@ async fn worker_memory_is_freed_after_hostile_tasks() {
             ("log_flood", ErrorKind::OutputLimit),
             ("panic_now", ErrorKind::Trap),
         ];
-        futures::future::join_all(hostile.map(|(name, kind)| fails(&client, name, (), kind))).await;
-        fails(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
+        futures::future::join_all(hostile.map(|(name, kind)| expect_failure(&client, name, (), kind))).await;
+        expect_failure(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
     }
     let after = || worker.memory().saturating_sub(before);
     let what = format!("memory within {BACK_WITHIN_BYTES} bytes of {before}, {} bytes over at first", after());
@@ -129,22 +129,22 @@ async fn small_tasks_are_hardly_slower_alongside_hostile_ones() {
     const FLOOR: Duration = Duration::from_millis(12);
     let cluster = cluster();
     let client = cluster.client().await;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let (mut alone, mut alongside) = (Vec::new(), Vec::new());
     p99_of_small_tasks(&client).await;
     for _ in 0..ROUNDS {
         alone.push(p99_of_small_tasks(&client).await);
         let stream = tokio::spawn(hostile_stream(cluster.client().await));
         let busy = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load > 0;
         cluster.wait_for_workers(&client, "hostile tasks run", busy).await;
-        beside.push(p99_of_small_tasks(&client).await);
+        alongside.push(p99_of_small_tasks(&client).await);
         stream.abort();
         let idle = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load == 0;
         cluster.wait_for_workers(&client, "hostile tasks end", idle).await;
     }
     alone.sort();
-    beside.sort();
-    let (alone, beside) = (alone[ROUNDS / 2], beside[ROUNDS / 4]);
-    assert!(beside <= (3 * alone).max(FLOOR), "alone {alone:?}, beside hostile tasks {beside:?}");
+    alongside.sort();
+    let (alone, alongside) = (alone[ROUNDS / 2], alongside[ROUNDS / 4]);
+    assert!(alongside <= (3 * alone).max(FLOOR), "alone {alone:?}, alongside hostile tasks {alongside:?}");
 }
 
 async fn p99_of_small_tasks(client: &Client) -> Duration {

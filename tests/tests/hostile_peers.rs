@@ -50,8 +50,8 @@ fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
 }
 
 /// Checks that this port serves a well-behaved peer.
-fn serves(port: u16, kind: u8) {
-    let mut peer = Peer::shake(port, kind).expect("connection served");
+fn assert_serves(port: u16, kind: u8) {
+    let mut peer = Peer::handshake(port, kind).expect("connection served");
     if kind == BUS {
         let announcement = peer.receive().expect("announcement expected");
         assert!(announcement.starts_with(b"WORKER_ANNOUNCE:"), "{announcement:?}");
@@ -61,7 +61,7 @@ fn serves(port: u16, kind: u8) {
 }
 
 /// Waits until the files held by hostile peers are closed.
-fn files_are_back(cluster: &Cluster, before: usize) {
+fn wait_for_open_files(cluster: &Cluster, before: usize) {
     let open = || cluster.control_plane.open_files();
     let what = format!("the open files: {before} before, {} at first", open());
     eventually(&what, 2 * TIMEOUT, || (open() <= before + FILES_SLACK).then_some(()));
@@ -69,7 +69,7 @@ fn files_are_back(cluster: &Cluster, before: usize) {
 
 /// Checks that memory does not grow with each storm of one kind. A storm raises the peak by chance, so only one of a few
 /// must not grow.
-fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
+fn assert_stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
     const STORMS: usize = 4;
     let mut grown = Vec::new();
     while grown.len() < STORMS {
@@ -108,16 +108,16 @@ fn a_wrong_handshake_is_disconnected() {
             let mut peer = Peer::connect(port).expect("listener expected");
             // It may be disconnected before the end.
             drop(peer.write(wrong));
-            assert!(peer.is_cut_within(TIMEOUT), "greeting {number} at {port}");
+            assert!(peer.is_closed_within(TIMEOUT), "greeting {number} at {port}");
         }
         for length in 0..8 {
             let mut peer = Peer::connect(port).expect("listener expected");
             peer.write(&greeting(kind)[..length]).expect("open connection");
         }
-        serves(port, kind);
+        assert_serves(port, kind);
     }
     steady.stop();
-    files_are_back(&cluster, before);
+    wait_for_open_files(&cluster, before);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn the_web_interface_survives_nonsense_and_idle_connections() {
     for (number, wrong) in nonsense.into_iter().enumerate() {
         let mut peer = Peer::connect(port).expect("listener expected");
         drop(peer.write(wrong));
-        assert!(peer.is_cut_within(2 * TIMEOUT), "nonsense {number}");
+        assert!(peer.is_closed_within(2 * TIMEOUT), "nonsense {number}");
     }
     // A refused connection gets the refusal before it sends anything.
     let receives = |bytes: &[u8], status: &[u8]| {
@@ -163,11 +163,11 @@ fn the_web_interface_survives_nonsense_and_idle_connections() {
         .collect();
     // Idle connections are dropped for one that sends a request.
     eventually("a request alongside idle peers is served", TIMEOUT, || is_served().then_some(()));
-    assert!(peers[0].is_cut_within(TIMEOUT), "the one that waited longest");
+    assert!(peers[0].is_closed_within(TIMEOUT), "the one that waited longest");
     drop(peers);
     eventually("a request is served after the peers disconnect", 2 * TIMEOUT, || is_served().then_some(()));
     steady.stop();
-    files_are_back(&cluster, before);
+    wait_for_open_files(&cluster, before);
 }
 
 #[test]
@@ -178,43 +178,43 @@ fn invalid_frames_are_disconnected_or_ignored() {
     for (port, kind) in ports(&cluster) {
         let lengths = [u64::MAX, 1 << 63, 1 << 62, (1 << 32) + 4, FRAME_MAX as u64 + 1];
         for length in lengths {
-            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            let mut peer = Peer::handshake(port, kind).expect("handshake expected");
             peer.write(&length.to_be_bytes()).expect("open connection");
             drop(peer.write(&[0x80; 64]));
-            assert!(peer.is_cut_within(TIMEOUT), "a frame of {length} bytes at {port}");
+            assert!(peer.is_closed_within(TIMEOUT), "a frame of {length} bytes at {port}");
         }
         // Disconnect after a part of the announced frame.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
-            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            let mut peer = Peer::handshake(port, kind).expect("handshake expected");
             let whole = request_frame(1, &[b'{'; 300]);
             peer.write(&whole[..cut]).expect("open connection");
         }
         if kind == REQUEST {
             // A missing or endless request id.
             for short in [&b""[..], b"\x80", b"\0\0\0", &[0; 16]] {
-                let mut peer = Peer::shake(port, kind).expect("handshake expected");
+                let mut peer = Peer::handshake(port, kind).expect("handshake expected");
                 peer.send(short).expect("open connection");
-                assert!(peer.is_cut_within(TIMEOUT), "{short:?} at {port}");
+                assert!(peer.is_closed_within(TIMEOUT), "{short:?} at {port}");
             }
             // A request with too many hops is ignored, and the next one gets a reply.
-            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            let mut peer = Peer::handshake(port, kind).expect("handshake expected");
             let hops = [[0, 0, 0, 9].repeat(40), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
             drop(peer.send(&hops));
-            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            let mut peer = Peer::handshake(port, kind).expect("handshake expected");
             let eight = [[0, 0, 0, 9].repeat(7), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
             peer.send(&eight).expect("open connection");
             assert_eq!(peer.receive().expect("reply expected")[..32], eight[..32]);
         } else {
             // The control plane ignores announcements of others.
-            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            let mut peer = Peer::handshake(port, kind).expect("handshake expected");
             for size in [0, 1, 4_000] {
                 drop(peer.send(&vec![b'x'; size]));
             }
         }
-        serves(port, kind);
+        assert_serves(port, kind);
     }
     steady.stop();
-    files_are_back(&cluster, before);
+    wait_for_open_files(&cluster, before);
 }
 
 #[test]
@@ -246,12 +246,12 @@ fn thousands_of_half_open_connections_block_no_one() {
     assert!(memory < 256 << 20, "{memory} bytes for {} connections", open.len());
     steady.continues();
     for (port, kind) in ports(&cluster) {
-        serves(port, kind);
+        assert_serves(port, kind);
     }
     // A slow but correct client is served as well.
     let management = cluster.ports().base() + 4;
     let message = request_frame(5, br#"{"v":1,"message":"hello"}"#);
-    let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("handshake expected")).collect();
+    let mut slow: Vec<_> = (0..50).map(|_| Peer::handshake(management, REQUEST).expect("handshake expected")).collect();
     for byte in &message {
         for peer in &mut slow {
             peer.write(&[*byte]).expect("open connection");
@@ -265,11 +265,11 @@ fn thousands_of_half_open_connections_block_no_one() {
     cluster.start_subworker("sw2");
     // A client that never sends a handshake is disconnected eventually.
     let mut silent = open.swap_remove(0);
-    assert!(silent.is_cut_within(3 * TIMEOUT), "a connection without a greeting stays");
+    assert!(silent.is_closed_within(3 * TIMEOUT), "a connection without a greeting stays");
     drop((slow, silent, open));
     steady.continues();
     // The tolerance covers the connections of the new worker.
-    files_are_back(&cluster, before);
+    wait_for_open_files(&cluster, before);
     steady.stop();
 }
 
@@ -293,11 +293,11 @@ fn short_connections_leak_nothing() {
     };
     let before = cluster.control_plane.open_files();
     storm(TIMES);
-    files_are_back(&cluster, before);
-    stops_growing(&cluster, || {
+    wait_for_open_files(&cluster, before);
+    assert_stops_growing(&cluster, || {
         storm(TIMES);
         steady.continues();
-        files_are_back(&cluster, before);
+        wait_for_open_files(&cluster, before);
     });
     steady.stop();
 }
@@ -312,9 +312,9 @@ fn a_client_that_reads_no_replies_is_disconnected() {
             continue;
         }
         let before = cluster.control_plane.memory();
-        let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("handshake expected")).collect();
+        let mut silent: Vec<_> = (0..2).map(|_| Peer::handshake(port, kind).expect("handshake expected")).collect();
         let frames = request_frame(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
-        for peer in &mut deaf {
+        for peer in &mut silent {
             peer.write_within(Duration::from_secs(1));
             for _ in 0..FRAMES / 100 {
                 if peer.write(&frames).is_err() {
@@ -322,9 +322,9 @@ fn a_client_that_reads_no_replies_is_disconnected() {
                 }
             }
         }
-        let began = Instant::now();
-        serves(port, kind);
-        assert!(began.elapsed() < TIMEOUT, "{port} answers others after {:?}", began.elapsed());
+        let started = Instant::now();
+        assert_serves(port, kind);
+        assert!(started.elapsed() < TIMEOUT, "{port} serves others after {:?}", started.elapsed());
         steady.continues();
         let grown = cluster.control_plane.memory().saturating_sub(before);
         assert!(grown < 1 << 30, "{grown} bytes for unread replies");
@@ -333,20 +333,20 @@ fn a_client_that_reads_no_replies_is_disconnected() {
 }
 
 /// One frame of a storm.
-enum Shot {
+enum TestFrame {
     /// A request, which gets a reply.
     Valid(Vec<u8>),
     /// Arbitrary bytes: they get a reply, are ignored or end the connection.
-    Wild(Vec<u8>),
+    Arbitrary(Vec<u8>),
 }
 
 /// Frames of every kind, from good ones to noise.
-struct Arsenal {
+struct FrameGenerator {
     rng: Rng,
     good: Vec<Vec<u8>>,
 }
 
-impl Arsenal {
+impl FrameGenerator {
     fn new(seed: u64) -> Self {
         let mut good = Vec::new();
         for format in SerializationFormat::ALL {
@@ -365,7 +365,7 @@ impl Arsenal {
         Self { rng: Rng::with_seed(seed), good }
     }
 
-    fn shot(&mut self) -> Shot {
+    fn next_frame(&mut self) -> TestFrame {
         let rng = &mut self.rng;
         let mut body = self.good[rng.usize(..self.good.len())].clone();
         match rng.u8(0..20) {
@@ -383,10 +383,10 @@ impl Arsenal {
             18 => body = br#"{"v":1,"message":{"explode":["\ud800",1e999,"\u0000"]}}"#.to_vec(),
             _ => {
                 let noise = noise(rng, 40);
-                return Shot::Wild(if rng.bool() { frame(&noise) } else { noise });
+                return TestFrame::Arbitrary(if rng.bool() { frame(&noise) } else { noise });
             }
         }
-        Shot::Valid(body)
+        TestFrame::Valid(body)
     }
 }
 
@@ -433,17 +433,17 @@ fn worker_requests() -> Vec<WorkerRequest> {
 }
 
 /// Sends a number of frames to a port, and waits for all replies that must come.
-fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result<()> {
+fn send_frames(port: u16, kind: u8, generator: &mut FrameGenerator, frames: usize) -> io::Result<()> {
     const ROUND: usize = 50;
     let mut left = frames;
     while left > 0 {
-        let mut peer = Peer::shake(port, kind)?;
-        let (mut bodies, mut wild) = (Vec::new(), None);
-        while bodies.len() < ROUND && left > 0 && wild.is_none() {
+        let mut peer = Peer::handshake(port, kind)?;
+        let (mut bodies, mut arbitrary) = (Vec::new(), None);
+        while bodies.len() < ROUND && left > 0 && arbitrary.is_none() {
             left -= 1;
-            match arsenal.shot() {
-                Shot::Valid(body) => bodies.push(body),
-                Shot::Wild(bytes) => wild = Some(bytes),
+            match generator.next_frame() {
+                TestFrame::Valid(body) => bodies.push(body),
+                TestFrame::Arbitrary(bytes) => arbitrary = Some(bytes),
             }
         }
         for (number, body) in bodies.iter().enumerate() {
@@ -458,7 +458,7 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
             }
             assert!(replied.into_iter().all(|replied| replied));
         }
-        if let Some(bytes) = wild {
+        if let Some(bytes) = arbitrary {
             drop(peer.write(&bytes));
         }
     }
@@ -478,11 +478,11 @@ fn a_hundred_thousand_frames_of_every_kind_leak_nothing() {
             for thread in 0..THREADS {
                 let (ports, fired) = (&ports, Arc::clone(&fired));
                 scope.spawn(move || {
-                    let mut arsenal = Arsenal::new(seed + thread);
+                    let mut generator = FrameGenerator::new(seed + thread);
                     while fired.fetch_add(100, Ordering::Relaxed) < frames {
-                        let (port, kind) = ports[arsenal.rng.usize(..ports.len())];
-                        let shot = fire(port, kind, &mut arsenal, 100);
-                        shot.unwrap_or_else(|error| panic!("{error} at {port}, seed {}", seed + thread));
+                        let (port, kind) = ports[generator.rng.usize(..ports.len())];
+                        let next_frame = send_frames(port, kind, &mut generator, 100);
+                        next_frame.unwrap_or_else(|error| panic!("{error} at {port}, seed {}", seed + thread));
                     }
                 });
             }
@@ -491,13 +491,13 @@ fn a_hundred_thousand_frames_of_every_kind_leak_nothing() {
     storm(FRAMES / 5, 1_000);
     let before = cluster.control_plane.open_files();
     let mut seeds = (2..).map(|round| round * 1_000);
-    stops_growing(&cluster, || {
+    assert_stops_growing(&cluster, || {
         storm(FRAMES, seeds.next().expect("there is no end of them"));
         steady.continues();
-        files_are_back(&cluster, before);
+        wait_for_open_files(&cluster, before);
     });
     for (port, kind) in ports {
-        serves(port, kind);
+        assert_serves(port, kind);
     }
     assert!(cluster.control_plane.is_running() && cluster.subworkers[0].is_running());
     steady.stop();

@@ -27,32 +27,32 @@ const JSON: SerializationFormat = SerializationFormat::Json;
 const MEMORY_MAX: u64 = 64 << 20;
 
 /// The reaction of a server to a request.
-enum Act {
+enum Reaction {
     /// Sends this reply.
     Reply(Vec<u8>),
     /// Writes these bytes instead of a reply, and then nothing.
     Write(Vec<u8>),
     /// Closes the connection.
-    Cut,
+    Close,
     /// Does nothing.
     Hold,
 }
 
 /// Serves a port with the reaction of `act` to each request, until the test ends.
-fn serve(port: u16, act: impl Fn(&[u8]) -> Act + Send + Sync + 'static) {
+fn serve(port: u16, act: impl Fn(&[u8]) -> Reaction + Send + Sync + 'static) {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("free port");
     let act = Arc::new(act);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let act = Arc::clone(&act);
             // A failed connection ends.
-            thread::spawn(move || drop(converse(stream, &*act)));
+            thread::spawn(move || drop(serve_connection(stream, &*act)));
         }
     });
 }
 
-fn converse(stream: TcpStream, act: &dyn Fn(&[u8]) -> Act) -> std::io::Result<()> {
-    let mut peer = Peer::over(stream)?;
+fn serve_connection(stream: TcpStream, act: &dyn Fn(&[u8]) -> Reaction) -> std::io::Result<()> {
+    let mut peer = Peer::from_stream(stream)?;
     peer.write(&greeting(REPLY))?;
     peer.read(8)?;
     loop {
@@ -63,10 +63,10 @@ fn converse(stream: TcpStream, act: &dyn Fn(&[u8]) -> Act) -> std::io::Result<()
         };
         let (id, body) = request.split_at(4);
         match act(body) {
-            Act::Reply(reply) => peer.send(&[id, &reply].concat())?,
-            Act::Write(bytes) => peer.write(&bytes)?,
-            Act::Cut => return Ok(()),
-            Act::Hold => {}
+            Reaction::Reply(reply) => peer.send(&[id, &reply].concat())?,
+            Reaction::Write(bytes) => peer.write(&bytes)?,
+            Reaction::Close => return Ok(()),
+            Reaction::Hold => {}
         }
     }
 }
@@ -88,7 +88,7 @@ fn welcome(ports: &Ports) -> Vec<u8> {
 }
 
 /// Invalid replies.
-fn nonsense() -> Vec<Vec<u8>> {
+fn invalid_replies() -> Vec<Vec<u8>> {
     let nested = [br#"{"v":1,"message":"#.to_vec(), vec![b'['; 200_000]].concat();
     let text = |text: &str| text.as_bytes().to_vec();
     vec![
@@ -117,7 +117,7 @@ fn nonsense() -> Vec<Vec<u8>> {
 }
 
 /// Bytes sent instead of a reply.
-fn no_frames() -> Vec<Vec<u8>> {
+fn invalid_frames() -> Vec<Vec<u8>> {
     vec![
         vec![0xff; 64],
         (1_u64 << 40).to_be_bytes().to_vec(),
@@ -128,9 +128,10 @@ fn no_frames() -> Vec<Vec<u8>> {
     ]
 }
 
-fn acts() -> Vec<Act> {
-    let (replies, others) = (nonsense().into_iter().map(Act::Reply), no_frames().into_iter().map(Act::Write));
-    replies.chain(others).chain([Act::Cut, Act::Hold]).collect()
+fn reactions() -> Vec<Reaction> {
+    let (replies, others) =
+        (invalid_replies().into_iter().map(Reaction::Reply), invalid_frames().into_iter().map(Reaction::Write));
+    replies.chain(others).chain([Reaction::Close, Reaction::Hold]).collect()
 }
 
 /// Requests the state of a task, and checks that the command ends with an error.
@@ -150,14 +151,18 @@ fn status_fails(ports: &Ports, what: &str) {
 #[test]
 fn a_client_reports_invalid_replies_within_its_timeout() {
     thread::scope(|scope| {
-        for number in 0..acts().len() {
+        for number in 0..reactions().len() {
             for greets in [false, true] {
                 scope.spawn(move || {
                     let ports = Ports::claim();
                     let hello = welcome(&ports);
                     serve(ports.base() + 4, move |body| {
                         let is_hello = matches!(codec::decode::<Request>(body), Ok(Request::Hello));
-                        if is_hello && greets { Act::Reply(hello.clone()) } else { acts().swap_remove(number) }
+                        if is_hello && greets {
+                            Reaction::Reply(hello.clone())
+                        } else {
+                            reactions().swap_remove(number)
+                        }
                     });
                     status_fails(&ports, &format!("act {number}, greets: {greets}"));
                 });
@@ -176,10 +181,10 @@ fn a_client_gives_up_after_a_wrong_handshake() {
                 let listener = TcpListener::bind(("127.0.0.1", ports.base() + 4)).expect("free port");
                 thread::spawn(move || {
                     for stream in listener.incoming().flatten() {
-                        let Ok(mut peer) = Peer::over(stream) else { continue };
+                        let Ok(mut peer) = Peer::from_stream(stream) else { continue };
                         drop(peer.write(wrong));
                         // It receives our reply, and stays silent.
-                        thread::spawn(move || peer.is_cut_within(TIMEOUT));
+                        thread::spawn(move || peer.is_closed_within(TIMEOUT));
                     }
                 });
                 status_fails(&ports, &String::from_utf8_lossy(wrong));
@@ -189,7 +194,7 @@ fn a_client_gives_up_after_a_wrong_handshake() {
 }
 
 /// The replies of a malicious control plane to a request for work.
-fn ill_work(number: usize) -> Act {
+fn malicious_work(number: usize) -> Reaction {
     let lease = |number: u64| Lease {
         id: LeaseId(number),
         task_id: TaskId::new(),
@@ -201,16 +206,16 @@ fn ill_work(number: usize) -> Act {
         priority: TaskPriority::Normal,
         metadata: Json::empty_object(),
     };
-    let respond = |reply: &WorkerReply| Act::Reply(codec::encode(JSON, reply));
-    let strange = nonsense();
+    let respond = |reply: &WorkerReply| Reaction::Reply(codec::encode(JSON, reply));
+    let strange = invalid_replies();
     match number {
         0 => respond(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
         1 => respond(&WorkerReply::Leases((0..900).map(lease).collect())),
         2 => respond(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
         3 => respond(&WorkerReply::Unknown),
-        4 => Act::Write(vec![0xff; 64]),
-        5 => Act::Cut,
-        _ => Act::Reply(strange[number % strange.len()].clone()),
+        4 => Reaction::Write(vec![0xff; 64]),
+        5 => Reaction::Close,
+        _ => Reaction::Reply(strange[number % strange.len()].clone()),
     }
 }
 
@@ -218,19 +223,19 @@ fn ill_work(number: usize) -> Act {
 fn a_subworker_survives_invalid_replies() {
     let ports = Ports::claim();
     let hello = welcome(&ports);
-    serve(ports.base() + 4, move |_| Act::Reply(hello.clone()));
+    serve(ports.base() + 4, move |_| Reaction::Reply(hello.clone()));
     let works = Arc::new(AtomicUsize::new(0));
     let (counted, beats) = (Arc::clone(&works), AtomicUsize::new(0));
     serve(ports.subworkers(), move |body| {
-        let respond = |reply: &WorkerReply| Act::Reply(codec::encode(JSON, reply));
+        let respond = |reply: &WorkerReply| Reaction::Reply(codec::encode(JSON, reply));
         match codec::decode::<WorkerRequest>(body) {
             Ok(WorkerRequest::Register(_)) => respond(&WorkerReply::Registered),
-            Ok(WorkerRequest::Work(_)) => ill_work(counted.fetch_add(1, Ordering::SeqCst)),
+            Ok(WorkerRequest::Work(_)) => malicious_work(counted.fetch_add(1, Ordering::SeqCst)),
             Ok(WorkerRequest::Beat(_)) => {
                 let orders = (0..900).map(|lease| Order::Stop(LeaseId(lease))).collect();
                 match beats.fetch_add(1, Ordering::SeqCst) % 3 {
                     0 => respond(&WorkerReply::Orders(orders)),
-                    1 => Act::Reply(b"{}".to_vec()),
+                    1 => Reaction::Reply(b"{}".to_vec()),
                     _ => respond(&WorkerReply::Leases(Vec::new())),
                 }
             }
@@ -238,13 +243,13 @@ fn a_subworker_survives_invalid_replies() {
             Err(error) => panic!("unreadable request of the subworker: {error}"),
         }
     });
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["subworker", "--worker-id", "brave", "--concurrency", "2", "--json", "--task-modules"]);
     command.arg(module("arithmetic"));
     command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
-    let mut subworker = Process::start("subworker", command, folder.path());
+    let mut subworker = Process::start("subworker", command, directory.path());
     subworker.wait_until_ready();
     let before = subworker.memory();
     eventually("the subworker still polls for work", Duration::from_secs(50), || {
@@ -256,5 +261,5 @@ fn a_subworker_survives_invalid_replies() {
     assert!(!subworker.log().contains("panicked"), "{}", subworker.log());
     subworker.terminate();
     assert!(subworker.wait_for_exit(Duration::from_secs(45)).success(), "{}", subworker.log());
-    assert!(Peer::shake(ports.subworkers(), REQUEST).is_ok(), "the server is still there");
+    assert!(Peer::handshake(ports.subworkers(), REQUEST).is_ok(), "the server is still there");
 }

@@ -31,11 +31,11 @@ fn cluster() -> Cluster {
 }
 
 fn management(cluster: &Cluster) -> Peer {
-    Peer::shake(cluster.ports().base() + 4, REQUEST).expect("handshake expected")
+    Peer::handshake(cluster.ports().base() + 4, REQUEST).expect("handshake expected")
 }
 
 fn subworkers(cluster: &Cluster) -> Peer {
-    Peer::shake(cluster.ports().subworkers(), REQUEST).expect("handshake expected")
+    Peer::handshake(cluster.ports().subworkers(), REQUEST).expect("handshake expected")
 }
 
 /// Sends a request in one format, and decodes the reply in the same.
@@ -57,7 +57,7 @@ fn worker_reply(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
 }
 
 /// The message of a refusal, in any kind of reply.
-fn sentence(reply: &[u8]) -> String {
+fn refusal_message(reply: &[u8]) -> String {
     if reply.first() == Some(&codec::POSTCARD) {
         let refused = codec::decode::<Reply>(reply).ok().and_then(|reply| match reply {
             Reply::Refused(refusal) => Some(refusal.message),
@@ -105,7 +105,7 @@ fn unreadable_messages_are_refused_with_a_reason() {
         (vec![1, 0, 0], "follow its end"),
     ];
     for port in (base..=base + 4).chain([cluster.ports().subworkers()]) {
-        let mut peer = Peer::shake(port, REQUEST).expect("handshake expected");
+        let mut peer = Peer::handshake(port, REQUEST).expect("handshake expected");
         for (message, why) in &ours {
             let message = match message[..] {
                 // The first verb of a worker has fields.
@@ -113,14 +113,14 @@ fn unreadable_messages_are_refused_with_a_reason() {
                 _ => message,
             };
             let reply = peer.call(message).expect("reply expected");
-            let sentence = sentence(&reply);
-            let is_verb = sentence.contains("unknown variant") && port == cluster.ports().subworkers();
+            let refusal_message = refusal_message(&reply);
+            let is_verb = refusal_message.contains("unknown variant") && port == cluster.ports().subworkers();
             assert!(
-                sentence.contains(why) || is_verb,
-                "'{sentence}' to {:?} at {port}",
+                refusal_message.contains(why) || is_verb,
+                "'{refusal_message}' to {:?} at {port}",
                 message.escape_ascii().to_string()
             );
-            assert!(sentence.len() < 1_000, "{sentence}");
+            assert!(refusal_message.len() < 1_000, "{refusal_message}");
         }
     }
     steady.stop();
@@ -133,11 +133,11 @@ fn unusual_ids_and_names_are_accepted_or_refused() {
     let whole = "\u{202e}gnp.exe \u{200b}\u{1f600} ' \" \\ <b> %s ${x} ../..";
     let right = [whole.to_owned(), "x".repeat(128), "ü".repeat(64), "null".into(), "0".into()];
     for id in right {
-        let task = NewTask { id: id.parse().expect("id expected"), args: two(), ..NewTask::new("add") };
+        let task = NewTask { id: id.parse().expect("id expected"), args: add_args(), ..NewTask::new("add") };
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::Answer });
         for format in SerializationFormat::ALL {
             match call::<_, Reply>(&mut peer, format, &submit) {
-                Reply::Submitted(taken) => match &taken[..] {
+                Reply::Submitted(submitted) => match &submitted[..] {
                     [Submitted::Ended(ended)] => assert_eq!(ended.task_id.to_string(), id),
                     other => panic!("{other:?}"),
                 },
@@ -152,7 +152,7 @@ fn unusual_ids_and_names_are_accepted_or_refused() {
     for name in names {
         let submit = Request::Submit(Submit { tasks: vec![NewTask::new(name)], notify: Notify::Answer });
         match call_both(&mut peer, &submit) {
-            Reply::Submitted(taken) => match &taken[..] {
+            Reply::Submitted(submitted) => match &submitted[..] {
                 [Submitted::Refused(why)] => assert_eq!(why.code, RefusalCode::BadRequest, "{why}"),
                 other => panic!("{other:?}"),
             },
@@ -176,7 +176,7 @@ fn unusual_ids_and_names_are_accepted_or_refused() {
     }
 }
 
-fn two() -> Json {
+fn add_args() -> Json {
     Json::parse("[5, 3]").expect("valid JSON")
 }
 
@@ -216,13 +216,13 @@ async fn deeply_nested_json_overflows_no_stack() {
                 nested.clone(),
             ] {
                 for port in [base, base + 4, cluster.ports().subworkers()] {
-                    let reply = Peer::shake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
+                    let reply = Peer::handshake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
                     assert!(reply.is_ok_and(|reply| reply.len() < 10_000), "{field} at {port}");
                 }
             }
         }
         let message = format!(r#"{{"v":1,"message":{{"submit":{{"tasks":{nested},"notify":{nested}}}}}}}"#);
-        assert!(sentence(&peer.call(message.as_bytes()).expect("reply expected")).len() < 1_000);
+        assert!(refusal_message(&peer.call(message.as_bytes()).expect("reply expected")).len() < 1_000);
     }
     steady.stop();
     assert!(cluster.control_plane.is_running() && cluster.subworkers[0].is_running());
@@ -242,7 +242,7 @@ fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
         for field in ["countdown", "policy"] {
             let value = if field == "policy" { format!(r#"{{"timeout":{span}}}"#) } else { span.to_owned() };
             let message = submit(&format!(r#"{{"id":"a","name":"add","args":[1,2],"{field}":{value}}}"#));
-            let why = sentence(&peer.call(&message).expect("reply expected"));
+            let why = refusal_message(&peer.call(&message).expect("reply expected"));
             assert!(why.contains("cannot read the message"), "{why}");
         }
     }
@@ -269,15 +269,19 @@ fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
 /// Submits tasks with unusual but valid times.
 fn far_times_are_accepted(peer: &mut Peer) {
     let far = [
-        NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
-        NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
-        NewTask { countdown: Some(fastworker::clock::DURATION_MAX), args: two(), ..NewTask::new("add") },
-        NewTask { eta: Some("9999-12-30T00:00:00Z".parse().expect("valid time")), args: two(), ..NewTask::new("add") },
+        NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: add_args(), ..NewTask::new("add") },
+        NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: add_args(), ..NewTask::new("add") },
+        NewTask { countdown: Some(fastworker::clock::DURATION_MAX), args: add_args(), ..NewTask::new("add") },
+        NewTask {
+            eta: Some("9999-12-30T00:00:00Z".parse().expect("valid time")),
+            args: add_args(),
+            ..NewTask::new("add")
+        },
     ];
     for task in far {
         let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));
-        let taken = call_both(peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
-        assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
+        let submitted = call_both(peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+        assert!(matches!(submitted, Reply::Submitted(_)), "{submitted:?}");
         let wait_ms = if soon { 5_000 } else { 0 };
         let found = call_both(peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
         let Reply::Found(found) = found else { panic!("{found:?}") };
@@ -298,11 +302,11 @@ fn absurd_policies_are_accepted(peer: &mut Peer) {
     };
     for retry_backoff in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MIN_POSITIVE, f64::MAX] {
         let policy = Policy { retry_backoff: Some(retry_backoff), ..absurd.clone() };
-        let task = NewTask { args: two(), policy, ..NewTask::new("add") };
+        let task = NewTask { args: add_args(), policy, ..NewTask::new("add") };
         let id = task.id.clone();
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::No });
-        let taken: Reply = call(peer, SerializationFormat::Postcard, &submit);
-        assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
+        let submitted: Reply = call(peer, SerializationFormat::Postcard, &submit);
+        assert!(matches!(submitted, Reply::Submitted(_)), "{submitted:?}");
         // The first attempt times out immediately, and the next one is as late as possible.
         eventually("the first attempt ends", TIMEOUT, || {
             let lookup = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 });
@@ -476,11 +480,11 @@ fn invalid_schemas_are_refused(peer: &mut Peer) {
         || WorkerRequest::Register(Registration { modules: vec![module(&["a"], "")], ..registration("fake") });
     let json = codec::encode(SerializationFormat::Json, &registration());
     let json = String::from_utf8(json).expect("valid UTF-8").replace(r#""schema":{}"#, r#""schema":{]"#);
-    assert!(sentence(&peer.call(json.as_bytes()).expect("reply expected")).contains("cannot read"));
+    assert!(refusal_message(&peer.call(json.as_bytes()).expect("reply expected")).contains("cannot read"));
     let mut postcard = codec::encode(SerializationFormat::Postcard, &registration());
     let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("schema expected");
     postcard[schema + 2] = b']';
-    assert!(sentence(&peer.call(&postcard).expect("reply expected")).contains("a document that is not JSON"));
+    assert!(refusal_message(&peer.call(&postcard).expect("reply expected")).contains("a document that is not JSON"));
 }
 
 #[test]
@@ -488,16 +492,16 @@ fn thousands_of_workers_are_limited_and_removed_when_silent() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = subworkers(&cluster);
-    let (mut taken, mut refused) = (0, 0);
+    let (mut submitted, mut refused) = (0, 0);
     for number in 0..3_000 {
         let register = WorkerRequest::Register(registration(&format!("fake-{number}")));
         match worker_reply(&mut peer, &register) {
-            WorkerReply::Registered => taken += 1,
+            WorkerReply::Registered => submitted += 1,
             WorkerReply::Refused(why) if why.code == RefusalCode::WorkerLimit => refused += 1,
             other => panic!("{other:?}"),
         }
     }
-    assert!(taken > 900 && refused > 0, "{taken} taken, {refused} refused");
+    assert!(submitted > 900 && refused > 0, "{submitted} accepted, {refused} refused");
     steady.continues();
     drop(peer);
     let mut management = management(&cluster);
@@ -573,10 +577,10 @@ fn is_wild(char: char) -> bool {
 fn control_characters_of_others_are_escaped() {
     const EVIL: &str = "no\u{1b}[31m red\u{1b}[8m hidden\u{1b}]52;c;ZXZpbA==\u{7} \u{202e}gnp.exe\u{2069}\u{200b} \
         \u{9b}2J\u{85}\u{2028}\r\nhint: run this\t.";
-    let folder = tempfile::tempdir().expect("directory created");
-    let module = folder.path().join("odd\u{202e}\n2026 ERROR forged\u{1b}[31m.wasm");
+    let directory = tempfile::tempdir().expect("directory created");
+    let module = directory.path().join("odd\u{202e}\n2026 ERROR forged\u{1b}[31m.wasm");
     std::fs::copy(fastworker_tests::modules::module("hostile"), &module).expect("file copied");
-    let broken = folder.path().join("broken\n\u{1b}[31m\u{202e}.wasm");
+    let broken = directory.path().join("broken\n\u{1b}[31m\u{202e}.wasm");
     std::fs::write(&broken, "no module").expect("file access");
     let cluster = Cluster::builder().sources([module]).own_slots(1).gui().start();
     let name = "pay\u{202e}eno";

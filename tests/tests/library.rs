@@ -387,12 +387,12 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
     stopped.await.expect("no panic expected");
     client.stop();
     // The ports are free again.
-    until_free(ports.base());
+    wait_until_free(ports.base());
     drop(Arc::new(ports));
 }
 
 /// Drops it, and returns how long that took.
-async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
+async fn time_to_drop<T: Send + 'static>(dropped: T) -> Duration {
     let drops = tokio::task::spawn_blocking(move || {
         let from = Instant::now();
         drop(dropped);
@@ -402,7 +402,7 @@ async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
 }
 
 /// Waits until a port is free. A process that another test starts briefly holds copies of our sockets.
-fn until_free(port: u16) {
+fn wait_until_free(port: u16) {
     eventually("the port is free", TIMEOUT, || TcpListener::bind(("127.0.0.1", port)).ok());
 }
 
@@ -428,13 +428,13 @@ async fn dropped_workers_stop_immediately() {
     // A worker refused for the id of the control plane has nothing to stop.
     let mut existing = SubWorker::new(subworker_at(&ports, "cp", ModulesConfig::default()));
     let refused = tokio::task::spawn_blocking(move || existing.start().map_err(|error| error.to_string()));
-    let why = refused.await.expect("no panic expected").expect_err("the id is taken");
+    let why = refused.await.expect("no panic expected").expect_err("id in use");
     assert!(why.contains("'cp'"), "{why}");
 
     let first = started_subworker(&ports, "sw1").await;
     let busy = client.delay("endless_loop", ()).await.expect("task accepted");
     wait_for_status(&client, &busy, TaskStatus::Started).await;
-    let took = drop_of(first).await;
+    let took = time_to_drop(first).await;
     assert!(took < AT_ONCE, "{took:?}");
     // It has left, and another worker runs its task.
     let has_left = || async { control_plane.get_subworker_status().is_empty().then_some(()) };
@@ -450,11 +450,11 @@ async fn dropped_workers_stop_immediately() {
         early = &mut waits => panic!("{early:?}"),
         workers = client.list_tasks() => assert_eq!(workers.expect("reply expected").len(), 1),
     }
-    let took = drop_of(control_plane).await;
+    let took = time_to_drop(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
     // A wait moves to the next control plane, which does not know the task.
     // Without a control plane.
-    let took = drop_of(second).await;
+    let took = time_to_drop(second).await;
     assert!(took < AT_ONCE, "{took:?}");
 
     // The ports are free again, for one that runs tasks itself.
@@ -464,7 +464,7 @@ async fn dropped_workers_stop_immediately() {
     assert!(matches!(waits.await, Ok(Found::Unknown)));
     let busy = client.delay("endless_loop", ()).await.expect("task accepted");
     wait_for_status(&client, &busy, TaskStatus::Started).await;
-    let took = drop_of(control_plane).await;
+    let took = time_to_drop(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
-    until_free(ports.base());
+    wait_until_free(ports.base());
 }

@@ -48,15 +48,15 @@ fn a_worker_without_address_space_does_not_start() {
 fn tasks_do_not_fail_because_a_worker_lost_its_address_space() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).slots(2).start();
     // A limit at the start disables the pool, so that each attempt allocates its own address space.
-    cluster.launch_subworker_as("sick", |command| limited(command, "-v 2000000")).wait_until_ready();
+    cluster.launch_subworker_with("sick", |command| limited(command, "-v 2000000")).wait_until_ready();
     let sick = cluster.subworkers[0].id().to_string();
     // Limit it to little more than it already uses.
     let status = fs::read_to_string(format!("/proc/{sick}/status")).expect("still running");
     let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("size expected");
     let used: u64 = used.trim().trim_end_matches(" kB").parse().expect("valid number");
     let limit = format!("--as={}", (used << 10) + (16 << 20));
-    let taken = Command::new("prlimit").args(["--pid", &sick, &limit]).status().expect("util-linux is there");
-    assert!(taken.success());
+    let status = Command::new("prlimit").args(["--pid", &sick, &limit]).status().expect("util-linux is there");
+    assert!(status.success());
     let submit = ["submit", "--task-name", "add", "--args", "1", "2", "--timeout", "2s", "--json"];
     // It is returned to the queue and waits: there is no other worker.
     let ran = cluster.cli(submit).with_code(4);

@@ -239,7 +239,7 @@ fn events_are_shown_by_kind_and_after_a_number() {
 fn events_are_followed_across_restarts_of_the_control_plane() {
     let mut cluster = cluster();
     let command = cluster.command(["events", "--follow", "--json", "--kind", "task.success", "worker.joined"]);
-    let mut events = Process::start("events", command, cluster.folder());
+    let mut events = Process::start("events", command, cluster.directory());
     let mut next = || events.line(TIMEOUT).map(|line| lines(&line).remove(0)).expect("event expected");
     assert_eq!(next()["kind"], "worker.joined");
     let first = submit(&cluster, &["add", "--args", "1", "2"]);
@@ -313,11 +313,11 @@ fn list_ignores_the_variable_for_the_modules_of_a_worker() {
 
 #[test]
 fn the_manual_has_a_page_for_each_command() {
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
-    command.args(["man", "--out"]).arg(folder.path());
+    command.args(["man", "--out"]).arg(directory.path());
     let _ = cli::run(command).with_code(0);
-    let page = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a page");
+    let page = |name: &str| fs::read_to_string(directory.path().join(name)).expect("a page");
     assert!(page("fastworker.1").contains("fastworker\\-submit(1)"));
     for name in ["fastworker-control-plane.1", "fastworker-result.1", "fastworker-man.1"] {
         assert!(page(name).starts_with(".ie"), "{name} is no page");

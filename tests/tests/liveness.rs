@@ -46,7 +46,7 @@ async fn a_task_for_a_slot_on_a_dead_connection_runs_within_seconds() {
     assert_best_within("the task runs", WORKS_AGAIN, || async {
         let (_cluster, relay, client) = relayed(&["arithmetic"], 1, 2).await;
         add(&client).await;
-        assert_eq!(relay.forget(Some(Use::Work)), 2);
+        assert_eq!(relay.drop_connections(Some(Use::Work)), 2);
         add(&client).await
     })
     .await;
@@ -57,7 +57,7 @@ async fn a_worker_whose_connections_all_die_reconnects() {
     let (cluster, relay, client) = relayed(&["slow", "arithmetic"], 1, 2).await;
     let running = client.delay("slow", (7.0, 7)).await.expect("task accepted");
     wait_for_status(&client, &running, TaskStatus::Started).await;
-    assert!(relay.forget(None) >= 3);
+    assert!(relay.drop_connections(None) >= 3);
     assert!(add(&client).await < TIMEOUT);
     let result = wait_for_result(&client, &running).await;
     assert_eq!((expect_success(&result), result.attempts), ("7", 1));

@@ -15,14 +15,14 @@ const DENSE: usize = 6_000;
 /// The same, for some seconds and little memory.
 const SLOW: usize = 2_500;
 
-fn folder() -> TempDir {
+fn directory() -> TempDir {
     TempDir::new().expect("directory created")
 }
 
-fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-    let (beside, path) = (folder.join("beside"), folder.join(name));
-    fs::write(&beside, bytes).expect("file access");
-    fs::rename(&beside, &path).expect("file moved");
+fn write_module(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let (temporary, path) = (directory.join("temporary"), directory.join(name));
+    fs::write(&temporary, bytes).expect("file access");
+    fs::rename(&temporary, &path).expect("file moved");
     path
 }
 
@@ -31,8 +31,8 @@ fn returning(task: &str, result: &str) -> Guest {
 }
 
 /// A separate code cache, so that each module is compiled.
-fn cache(folder: &TempDir) -> String {
-    folder.path().join("cache").display().to_string()
+fn cache(directory: &TempDir) -> String {
+    directory.path().join("cache").display().to_string()
 }
 
 /// The row of a module in `list`.
@@ -74,7 +74,7 @@ fn is_running(id: u32) -> bool {
 }
 
 /// Peak memory of a process in bytes.
-fn peak(process: &Process) -> u64 {
+fn peak_memory(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("still running");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM expected");
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("valid number") << 10
@@ -82,37 +82,38 @@ fn peak(process: &Process) -> u64 {
 
 #[test]
 fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
-    let (modules, kept) = (folder(), folder());
+    let (modules, kept) = (directory(), directory());
     let add = module("arithmetic");
     fs::copy(&add, modules.path().join("arithmetic.wasm")).expect("file copied");
     let bounds = ["--cache-dir", &cache(&kept), "--compile-memory", "256", "--compile-timeout", "2s"];
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&bounds).start();
-    put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
-    put(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
+    write_module(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
+    write_module(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
     let _ = wait_for_refusal(&cluster, "dense", "the compile memory limit", Duration::from_mins(2));
     // 2 s of processor time, or of wall time on a busy machine.
     let _ = wait_for_refusal(&cluster, "slow", "the compile timeout", Duration::from_mins(2));
     let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
     assert_eq!(sum.stdout, "8\n");
-    assert!(peak(&cluster.control_plane) < 256 << 20, "{}", peak(&cluster.control_plane));
+    assert!(peak_memory(&cluster.control_plane) < 256 << 20, "{}", peak_memory(&cluster.control_plane));
     assert_eq!(compilers(cluster.control_plane.id()), [0; 0]);
     cluster.control_plane.stop();
 }
 
 #[test]
 fn broken_endless_and_conflicting_modules_are_listed_and_isolated() {
-    let (modules, kept) = (folder(), folder());
+    let (modules, kept) = (directory(), directory());
     for number in 0..3 {
         let name = format!("endless{number}");
-        put(modules.path(), &format!("{name}.wasm"), &Guest::new(&name, "1").without_end().bytes());
-        put(modules.path(), &format!("broken{number}.wasm"), b"no module");
+        write_module(modules.path(), &format!("{name}.wasm"), &Guest::new(&name, "1").with_endless_start().bytes());
+        write_module(modules.path(), &format!("broken{number}.wasm"), b"no module");
     }
-    put(modules.path(), "first.wasm", &Guest::new("greet", "\"first\"").functions(3_000).bytes());
-    put(modules.path(), "second.wasm", &returning("greet", "\"second\"").bytes());
-    put(modules.path(), "third.wasm", &returning("part", "\"third\"").bytes());
+    write_module(modules.path(), "first.wasm", &Guest::new("greet", "\"first\"").functions(3_000).bytes());
+    write_module(modules.path(), "second.wasm", &returning("greet", "\"second\"").bytes());
+    write_module(modules.path(), "third.wasm", &returning("part", "\"third\"").bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let started = Instant::now();
-    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    let cluster =
+        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_without_waiting();
     wait_for_output(&cluster, "part", "\"third\"");
     assert!(started.elapsed() < Duration::from_secs(9), "the endless ones held it up: {:?}", started.elapsed());
     // Either of the two may be loaded first.
@@ -133,7 +134,7 @@ fn broken_endless_and_conflicting_modules_are_listed_and_isolated() {
 
 #[test]
 fn directories_and_files_may_be_empty_or_appear_later() {
-    let (modules, kept) = (folder(), folder());
+    let (modules, kept) = (directory(), directory());
     let later = modules.path().join("later");
     let (file, empty) = (modules.path().join("file.wasm"), modules.path().join("empty"));
     fs::create_dir(&empty).expect("directory created");
@@ -148,10 +149,10 @@ fn directories_and_files_may_be_empty_or_appear_later() {
     let _ = wait_for_refusal(&cluster, "file", "file.wasm", TIMEOUT);
     assert_eq!(row(&cluster, "later").expect("module listed")["status"], "broken");
     fs::create_dir(&later).expect("directory created");
-    put(&later, "one.wasm", &returning("one", "1").bytes());
-    put(&empty, "two.wasm", &returning("two", "2").bytes());
-    put(modules.path(), "file.wasm", &returning("three", "3").bytes());
-    put(modules.path(), "pattern-4.wasm", &returning("four", "4").bytes());
+    write_module(&later, "one.wasm", &returning("one", "1").bytes());
+    write_module(&empty, "two.wasm", &returning("two", "2").bytes());
+    write_module(modules.path(), "file.wasm", &returning("three", "3").bytes());
+    write_module(modules.path(), "pattern-4.wasm", &returning("four", "4").bytes());
     for (task, result) in [("one", "1"), ("two", "2"), ("three", "3"), ("four", "4")] {
         wait_for_output(&cluster, task, result);
     }
@@ -161,7 +162,7 @@ fn directories_and_files_may_be_empty_or_appear_later() {
 
 #[test]
 fn a_path_that_cannot_be_a_module_stops_the_start() {
-    let modules = folder();
+    let modules = directory();
     let notes = modules.path().join("notes.txt");
     fs::write(&notes, "no module").expect("file access");
     let missing = modules.path().join("missing.wasm");
@@ -179,22 +180,22 @@ fn a_path_that_cannot_be_a_module_stops_the_start() {
 
 #[test]
 fn no_reload_loads_only_the_modules_of_the_start() {
-    let modules = folder();
-    put(modules.path(), "one.wasm", &returning("one", "1").bytes());
+    let modules = directory();
+    write_module(modules.path(), "one.wasm", &returning("one", "1").bytes());
     let cluster =
         Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&["--no-reload"]).start();
-    put(modules.path(), "one.wasm", &returning("one", "2").bytes());
+    write_module(modules.path(), "one.wasm", &returning("one", "2").bytes());
     wait_for_output(&cluster, "one", "1");
     assert_eq!(row(&cluster, "one").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
 fn a_compiler_inherits_nothing_and_ends_with_its_worker() {
-    let (modules, kept) = (folder(), folder());
-    put(modules.path(), "good.wasm", &returning("good", "1").bytes());
+    let (modules, kept) = (directory(), directory());
+    write_module(modules.path(), "good.wasm", &returning("good", "1").bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
-    put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
+    write_module(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     let id = cluster.control_plane.id();
     let compiler = || eventually("a compiler starts", TIMEOUT, || compilers(id).pop());
     let first = compiler();
@@ -228,11 +229,11 @@ fn a_compiler_inherits_nothing_and_ends_with_its_worker() {
 
 #[test]
 fn a_compiler_ends_when_its_worker_is_killed() {
-    let (modules, kept) = (folder(), folder());
-    put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
+    let (modules, kept) = (directory(), directory());
+    write_module(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let mut cluster =
-        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_without_waiting();
     assert_eq!(row(&cluster, "dense").expect("module listed")["status"], "loading");
     let id = cluster.control_plane.id();
     let compiler = eventually("a compiler starts", TIMEOUT, || compilers(id).pop());
@@ -242,12 +243,13 @@ fn a_compiler_ends_when_its_worker_is_killed() {
 
 #[test]
 fn a_module_changed_during_compilation_loads_its_last_version() {
-    let (modules, kept) = (folder(), folder());
-    put(modules.path(), "module.wasm", &Guest::new("task", "1").dense(DENSE).bytes());
+    let (modules, kept) = (directory(), directory());
+    write_module(modules.path(), "module.wasm", &Guest::new("task", "1").dense(DENSE).bytes());
     let args = ["--cache-dir", &cache(&kept)];
-    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    let cluster =
+        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_without_waiting();
     let first = eventually("a compiler starts", TIMEOUT, || compilers(cluster.control_plane.id()).pop());
-    put(modules.path(), "module.wasm", &returning("task", "2").bytes());
+    write_module(modules.path(), "module.wasm", &returning("task", "2").bytes());
     wait_for_output(&cluster, "task", "2");
     eventually("the first compiler ends", TIMEOUT, || (!is_running(first)).then_some(()));
     assert_eq!(row(&cluster, "module").expect("module listed")["last_error"], Value::Null);
@@ -255,14 +257,14 @@ fn a_module_changed_during_compilation_loads_its_last_version() {
 
 #[test]
 fn a_worker_does_not_grow_with_each_compiled_version() {
-    let (modules, kept) = (folder(), folder());
+    let (modules, kept) = (directory(), directory());
     let version = |number: usize| Guest::new("version", &number.to_string()).functions(2_000).bytes();
-    put(modules.path(), "version.wasm", &version(100));
+    write_module(modules.path(), "version.wasm", &version(100));
     let args = ["--cache-dir", &cache(&kept)];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
     let mut before = 0;
     for number in 101..110 {
-        put(modules.path(), "version.wasm", &version(number));
+        write_module(modules.path(), "version.wasm", &version(number));
         wait_for_output(&cluster, "version", &number.to_string());
         if number == 103 {
             before = cluster.control_plane.memory();
@@ -274,10 +276,10 @@ fn a_worker_does_not_grow_with_each_compiled_version() {
 
 #[test]
 fn an_unwritable_cache_only_costs_time() {
-    let (modules, kept) = (folder(), folder());
+    let (modules, kept) = (directory(), directory());
     let file = kept.path().join("file");
     fs::write(&file, "").expect("file access");
-    put(modules.path(), "good.wasm", &returning("good", "1").bytes());
+    write_module(modules.path(), "good.wasm", &returning("good", "1").bytes());
     // Not even root can create a directory below a file.
     let args = ["--cache-dir", &file.join("cache").display().to_string()];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
@@ -294,14 +296,15 @@ fn the_compiler_command_is_internal() {
 
 #[test]
 fn slow_modules_do_not_delay_quick_ones() {
-    let (modules, kept) = (folder(), folder());
+    let (modules, kept) = (directory(), directory());
     for number in 0..3 {
         let name = format!("slow{number}");
-        put(modules.path(), &format!("a-{name}.wasm"), &Guest::new(&name, "1").dense(SLOW + number).bytes());
+        write_module(modules.path(), &format!("a-{name}.wasm"), &Guest::new(&name, "1").dense(SLOW + number).bytes());
     }
-    put(modules.path(), "quick.wasm", &returning("quick", "1").bytes());
+    write_module(modules.path(), "quick.wasm", &returning("quick", "1").bytes());
     let args = ["--cache-dir", &cache(&kept)];
-    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    let cluster =
+        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_without_waiting();
     wait_for_output(&cluster, "quick", "1");
     for number in 0..3 {
         let name = format!("slow{number}");

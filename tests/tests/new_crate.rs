@@ -10,9 +10,9 @@ use std::{
 
 use fastworker_tests::{Cluster, Ran, Transcript, binary, cli, fastworker};
 
-fn new(folder: &Path, args: &[&str]) -> Ran {
+fn new(directory: &Path, args: &[&str]) -> Ran {
     let mut command = fastworker();
-    command.current_dir(folder).arg("new").args(args);
+    command.current_dir(directory).arg("new").args(args);
     cli::run(command)
 }
 
@@ -40,11 +40,11 @@ fn module(crate_folder: &Path) -> PathBuf {
 
 #[test]
 fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     let mut shown = Transcript::new();
-    shown.add(&new(folder.path(), &["my-tasks"]).with_code(0));
+    shown.add(&new(directory.path(), &["my-tasks"]).with_code(0));
     shown.check();
-    let made = folder.path().join("my-tasks");
+    let made = directory.path().join("my-tasks");
     let dependency = fs::read_to_string(made.join("Cargo.toml")).expect("valid manifest");
     assert!(dependency.contains(r#"fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }"#), "{dependency}");
     // The locked versions of crates, instead of the newest.
@@ -67,8 +67,8 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
 
 #[test]
 fn a_new_crate_in_a_workspace_leaves_both_buildable() {
-    let folder = tempfile::tempdir().expect("directory created");
-    let at = |path: &str| folder.path().join(path);
+    let directory = tempfile::tempdir().expect("directory created");
+    let at = |path: &str| directory.path().join(path);
     let write = |path: &str, text: &str| {
         fs::create_dir_all(at(path).parent().expect("parent directory")).expect("directory created");
         fs::write(at(path), text).expect("file access");
@@ -79,12 +79,12 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
     write("crates/old/src/lib.rs", "");
     // The SDK would count as a member, which is not possible.
     let mut errors = Transcript::new();
-    errors.add(&new(folder.path(), &["one", "--path", "crates/one"]).with_code(2));
+    errors.add(&new(directory.path(), &["one", "--path", "crates/one"]).with_code(2));
     assert!(!at("crates/one").exists());
     write("Cargo.toml", &workspace.replace("\"crates/out\"", "\"crates/out\", \".fastworker\""));
     for path in ["crates/one", "crates/two", "crates/out", "elsewhere", "crates/one/deep"] {
         let name = path.replace('/', "-");
-        let _ = new(folder.path(), &[&name, "--path", path]).with_code(0);
+        let _ = new(directory.path(), &[&name, "--path", path]).with_code(0);
     }
     // Crates that the workspace includes share its SDK.
     assert!(at(".fastworker/sdk/Cargo.toml").exists() && !at("crates/one/.fastworker").exists());
@@ -100,18 +100,18 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
 
 #[test]
 fn a_new_crate_is_written_to_its_path_and_overwrites_nothing() {
-    let folder = tempfile::tempdir().expect("directory created");
-    let made = new(folder.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();
+    let directory = tempfile::tempdir().expect("directory created");
+    let made = new(directory.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();
     assert_eq!((&made["name"], &made["path"]), (&"tasks".into(), &"a/b".into()));
-    assert!(folder.path().join("a/b/src/lib.rs").exists());
+    assert!(directory.path().join("a/b/src/lib.rs").exists());
     let mut errors = Transcript::new();
-    errors.add(&new(folder.path(), &["other", "--path", "a/b"]).with_code(2));
-    errors.add(&new(folder.path(), &["../up"]).with_code(2));
-    errors.add(&new(folder.path(), &["x", "--sdk", "a"]).with_code(2));
+    errors.add(&new(directory.path(), &["other", "--path", "a/b"]).with_code(2));
+    errors.add(&new(directory.path(), &["../up"]).with_code(2));
+    errors.add(&new(directory.path(), &["x", "--sdk", "a"]).with_code(2));
     errors.check();
     let sdk = binary::root().join("guest-sdk");
-    let _ = new(folder.path(), &["with-sdk", "--sdk", sdk.to_str().expect("valid UTF-8")]).with_code(0);
-    let manifest = fs::read_to_string(folder.path().join("with-sdk/Cargo.toml")).expect("valid manifest");
+    let _ = new(directory.path(), &["with-sdk", "--sdk", sdk.to_str().expect("valid UTF-8")]).with_code(0);
+    let manifest = fs::read_to_string(directory.path().join("with-sdk/Cargo.toml")).expect("valid manifest");
     assert!(manifest.contains(&format!("{{ path = \"{}\" }}", sdk.canonicalize().expect("existing file").display())));
-    assert!(!folder.path().join("with-sdk/.fastworker").exists());
+    assert!(!directory.path().join("with-sdk/.fastworker").exists());
 }

@@ -35,9 +35,9 @@ fn the_bus_announces_immediately_and_every_two_seconds() {
     let cluster = cluster();
     let expected = format!("WORKER_ANNOUNCE:control-plane:{}", cluster.base());
     let next = |bus: &mut Wire| {
-        let began = Instant::now();
+        let started = Instant::now();
         assert_eq!(bus.receive().expect("announcement expected"), expected.as_bytes());
-        began.elapsed()
+        started.elapsed()
     };
     // Just after an announcement, the next comes in two seconds.
     next(&mut Wire::bus(cluster.ports().discovery()));
@@ -268,10 +268,10 @@ fn garbage_gets_a_reply_and_affects_no_other_client() {
     }
     // Bytes that are not a frame end the connection.
     let mut http = Wire::request(normal);
-    http.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    http.send_raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(http.is_closed_within(TIMEOUT));
     let mut endless = Wire::request(normal);
-    endless.raw(&u64::MAX.to_be_bytes());
+    endless.send_raw(&u64::MAX.to_be_bytes());
     assert!(endless.is_closed_within(TIMEOUT));
     let mut short = Wire::request(normal);
     short.send(&[1, 2]);
@@ -337,7 +337,7 @@ async fn ten_thousand_open_submissions_all_get_replies() {
         })
         .collect();
     for thread in replied {
-        thread.join().expect("every answer is right");
+        thread.join().expect("every reply is correct");
     }
     let back = || (cluster.control_plane.open_files() < 200).then_some(());
     eventually("the connections are closed", TIMEOUT, back);

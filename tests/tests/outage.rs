@@ -17,26 +17,26 @@ use fastworker_tests::{
 };
 
 /// Runs commands concurrently, and returns how each ended.
-fn side_by_side(commands: Vec<std::process::Command>) -> Vec<thread::JoinHandle<Ran>> {
+fn run_concurrently(commands: Vec<std::process::Command>) -> Vec<thread::JoinHandle<Ran>> {
     commands.into_iter().map(|command| thread::spawn(move || cli::run(command))).collect()
 }
 
 /// The number of known tasks.
-fn known(cluster: &Cluster) -> usize {
+fn task_count(cluster: &Cluster) -> usize {
     cluster.cli(["tasks", "--json"]).with_code(0).json().as_array().map(Vec::len).unwrap_or_default()
 }
 
 #[test]
 fn waiting_commands_continue_when_the_control_plane_restarts() {
     for kills in [true, false] {
-        let soon = ["--shutdown-timeout", "100ms"];
+        let timeout = ["--shutdown-timeout", "100ms"];
         let mut cluster =
-            Cluster::builder().modules(&["slow"]).subworkers(1).slots(8).control_plane_args(&soon).start();
+            Cluster::builder().modules(&["slow"]).subworkers(1).slots(8).control_plane_args(&timeout).start();
         let task = ["--task-name", "slow", "--args", "2", "4", "--wait-for-worker"];
         let commands = [&["submit"][..], &["submit", "--follow"], &["submit"]];
         let waits =
-            side_by_side(commands.iter().map(|command| cluster.command([command, &task[..]].concat())).collect());
-        eventually("three tasks are known", TIMEOUT, || (known(&cluster) == 3).then_some(()));
+            run_concurrently(commands.iter().map(|command| cluster.command([command, &task[..]].concat())).collect());
+        eventually("three tasks are known", TIMEOUT, || (task_count(&cluster) == 3).then_some(()));
         if kills {
             cluster.control_plane.kill();
         } else {
@@ -56,7 +56,7 @@ fn waiting_commands_continue_when_the_control_plane_restarts() {
 fn a_result_lost_in_a_restart_is_not_found() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "60", "60"]).with_code(0).stdout;
-    let mut waiting = Process::start("result", cluster.command(["result", id.trim(), "--wait"]), cluster.folder());
+    let mut waiting = Process::start("result", cluster.command(["result", id.trim(), "--wait"]), cluster.directory());
     eventually("the command waits", TIMEOUT, || waiting.log().contains(wording::WAITS).then_some(()));
     cluster.control_plane.kill();
     cluster.restart_control_plane();
@@ -141,7 +141,7 @@ async fn announcements_of_another_cluster_are_ignored() {
     let mut command = cluster.command(["control-plane", "--json"]);
     command.args(["--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
-    let mut other = Process::start("other", command, cluster.folder());
+    let mut other = Process::start("other", command, cluster.directory());
     other.wait_until_ready();
     let lost = client.submit_task("add", (5, 3)).wait_for_worker().await;
     let Err(ClientError::Unreachable { endpoint: Endpoint::Announced { base, .. }, .. }) = lost else {

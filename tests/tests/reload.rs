@@ -51,9 +51,9 @@ impl TempModules {
 }
 
 fn move_to(path: &Path, bytes: &[u8]) {
-    let beside = path.with_extension("new");
-    fs::write(&beside, bytes).expect("file access");
-    fs::rename(&beside, path).expect("file moved");
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes).expect("file access");
+    fs::rename(&temporary, path).expect("file moved");
 }
 
 /// A version of the module `greeting`.
@@ -69,8 +69,13 @@ async fn list_modules(client: &Client) -> BTreeMap<String, ModuleInfo> {
 }
 
 /// Waits until a module of the first worker fulfils a condition.
-async fn wait_for_module(client: &Client, name: &str, what: &str, is_so: impl Fn(&ModuleInfo) -> bool) -> ModuleInfo {
-    let poll = || async { list_modules(client).await.remove(name).filter(&is_so) };
+async fn wait_for_module(
+    client: &Client,
+    name: &str,
+    what: &str,
+    condition: impl Fn(&ModuleInfo) -> bool,
+) -> ModuleInfo {
+    let poll = || async { list_modules(client).await.remove(name).filter(&condition) };
     eventually_async(&format!("{name}: {what}"), TIMEOUT, poll).await
 }
 
@@ -286,13 +291,13 @@ async fn a_deleted_named_file_is_missing_and_its_last_version_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn symlinked_directories_and_files_are_watched() {
     let modules = TempModules::new();
-    for (folder, expected) in [("blue", "one"), ("green", "two")] {
-        fs::create_dir(modules.file(folder)).expect("directory created");
-        move_to(&modules.file(folder).join("greeting.wasm"), &greeting(expected));
+    for (directory, expected) in [("blue", "one"), ("green", "two")] {
+        fs::create_dir(modules.file(directory)).expect("directory created");
+        move_to(&modules.file(directory).join("greeting.wasm"), &greeting(expected));
     }
     let point_to = |target: PathBuf, link: &str| {
-        symlink(target, modules.file("beside")).expect("a link");
-        fs::rename(modules.file("beside"), modules.file(link)).expect("file moved");
+        symlink(target, modules.file("temporary")).expect("a link");
+        fs::rename(modules.file("temporary"), modules.file(link)).expect("file moved");
     };
     // The first worker has a directory behind a symlink, the second a file behind two.
     point_to(modules.file("blue"), "current");
@@ -315,7 +320,7 @@ async fn symlinked_directories_and_files_are_watched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_incompatible_with_waiting_tasks_is_refused() {
     let modules = TempModules::new();
-    let version = |parameters: &[&str], expected| Guest::new("greet", expected).taking(parameters).bytes();
+    let version = |parameters: &[&str], expected| Guest::new("greet", expected).with_parameters(parameters).bytes();
     let file = modules.put("greeting.wasm", &version(&["name"], "1"));
     let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
     let client = cluster.client().await;
@@ -355,7 +360,7 @@ async fn a_version_incompatible_with_waiting_tasks_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn force_reload_loads_an_incompatible_version() {
     let modules = TempModules::new();
-    let file = modules.put("greeting.wasm", &Guest::new("greet", "1").taking(&["name"]).bytes());
+    let file = modules.put("greeting.wasm", &Guest::new("greet", "1").with_parameters(&["name"]).bytes());
     let force = ["--force-reload"];
     let cluster = Cluster::builder().sources([&file]).own_slots(1).control_plane_args(&force).start();
     let client = cluster.client().await;
@@ -445,7 +450,7 @@ async fn fifty_reloads_under_load_lose_no_task_and_mix_no_versions() {
     let versions = results.map(|expected| Guest::new("greet", expected).steps(200_000).bytes());
     let file = modules.put("greeting.wasm", &versions[0]);
     let cluster = Cluster::builder().sources([modules.path()]).subworkers(2).start();
-    let hashes = ["first", "second"].map(|name| cluster.folder().join(name).with_extension("wasm"));
+    let hashes = ["first", "second"].map(|name| cluster.directory().join(name).with_extension("wasm"));
     let hashes = [0, 1].map(|number| {
         let path = &hashes[number];
         fs::write(path, &versions[number]).expect("file access");

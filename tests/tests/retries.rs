@@ -84,11 +84,12 @@ async fn a_task_that_gives_up_is_not_retried_and_its_result_states_why() {
 async fn panics_and_timeouts_are_retried() {
     let cluster = cluster();
     let client = cluster.client().await;
-    let soon = Duration::from_millis(1);
-    let panicked = client.submit_task("panic_now", ()).max_retries(2).retry_delay(soon).await.expect("result expected");
+    let delay = Duration::from_millis(1);
+    let panicked =
+        client.submit_task("panic_now", ()).max_retries(2).retry_delay(delay).await.expect("result expected");
     assert_eq!((panicked.error_kind, panicked.attempts), (Some(ErrorKind::Trap), 3));
     let limit = Duration::from_millis(50);
-    let call = client.submit_task("endless_loop", ()).max_retries(1).retry_delay(soon).task_timeout(limit);
+    let call = client.submit_task("endless_loop", ()).max_retries(1).retry_delay(delay).task_timeout(limit);
     let late = call.await.expect("result expected");
     assert_eq!((late.error_kind, late.attempts), (Some(ErrorKind::Timeout), 2));
     assert_eq!(late.error.as_deref(), Some("Task timed out after 0.05s"));

@@ -15,7 +15,12 @@ use fastworker_tests::{
 };
 
 /// Waits until a schedule fulfils a condition, and returns it.
-async fn until(client: &Client, name: &str, what: &str, is_done: impl Fn(&ScheduleInfo) -> bool) -> ScheduleInfo {
+async fn wait_for_schedule(
+    client: &Client,
+    name: &str,
+    what: &str,
+    is_done: impl Fn(&ScheduleInfo) -> bool,
+) -> ScheduleInfo {
     let is_done = &is_done;
     let check = || async move {
         let all = client.schedules().list().await.expect("reply expected");
@@ -25,15 +30,15 @@ async fn until(client: &Client, name: &str, what: &str, is_done: impl Fn(&Schedu
 }
 
 /// Waits until a schedule has submitted `wanted` tasks, and returns their ids.
-async fn fired(client: &Client, name: &str, wanted: usize) -> Vec<String> {
+async fn wait_for_runs(client: &Client, name: &str, wanted: usize) -> Vec<String> {
     let (mut after, mut ids) = (0, Vec::new());
     loop {
         let read = client.events(after, TIMEOUT).await.expect("reply expected");
         assert!(!read.events.is_empty(), "{name} was fired {} times and no more", ids.len());
         after = read.last;
         let own = read.events.into_iter().filter(|event| event.name.as_deref() == Some(name));
-        let fired = own.filter(|event| event.kind == EventKind::ScheduleFired);
-        ids.extend(fired.map(|event| event.task_id.expect("task expected").to_string()));
+        let runs = own.filter(|event| event.kind == EventKind::ScheduleFired);
+        ids.extend(runs.map(|event| event.task_id.expect("task expected").to_string()));
         if ids.len() >= wanted {
             return ids;
         }
@@ -44,12 +49,12 @@ async fn fired(client: &Client, name: &str, wanted: usize) -> Vec<String> {
 async fn schedules_of_a_module_submit_its_tasks() {
     let cluster = Cluster::builder().modules(&["periodic"]).subworkers(2).start();
     let client = cluster.client().await;
-    let ids = fired(&client, "countdown", 3).await;
+    let ids = wait_for_runs(&client, "countdown", 3).await;
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3, "two workers, one schedule: {ids:?}");
     for id in &ids {
         assert_eq!(expect_success(&wait_for_result(&client, &id.parse().expect("id expected")).await), "null");
     }
-    let counted = until(&client, "countdown", "three times", |info| info.last_status.is_some()).await;
+    let counted = wait_for_schedule(&client, "countdown", "three times", |info| info.last_status.is_some()).await;
     assert_eq!((counted.status, counted.runs, counted.remaining), (ScheduleStatus::Finished, 3, Some(0)));
     assert_eq!((counted.source, counted.next_run), (ScheduleSource::Module("periodic".into()), None));
 
@@ -66,7 +71,7 @@ async fn schedules_of_a_module_submit_its_tasks() {
     errors.add(&cluster.cli(["schedule", "remove", "tick"]).with_code(2));
     errors.check();
     let _ = cluster.cli(["schedule", "pause", "tick"]).with_code(0);
-    let paused = until(&client, "tick", "it is paused", |_| true).await;
+    let paused = wait_for_schedule(&client, "tick", "it is paused", |_| true).await;
     assert_eq!((paused.status, paused.next_run), (ScheduleStatus::Paused, None));
     let id = cluster.cli(["schedule", "trigger", "tick"]).with_code(0).stdout;
     let ticked = wait_for_result(&client, &id.trim().parse().expect("id expected")).await;
@@ -84,7 +89,8 @@ async fn due_times_of_a_running_task_are_skipped_or_one_is_queued() {
         let _ = cluster.cli([&["schedule", "add", name, "--task-name", "slow"], &options[..]].concat()).with_code(0);
     }
     for name in ["skips", "queues"] {
-        let info = until(&client, name, "times are left out", |info| info.runs >= 2 && info.skipped >= 4).await;
+        let info =
+            wait_for_schedule(&client, name, "times are left out", |info| info.runs >= 2 && info.skipped >= 4).await;
         assert!(info.last_status.is_some_and(|status| status != TaskStatus::Failure), "{info:?}");
         let running = client.tasks(TaskQuery { name: Some("slow".into()), limit: 100, ..TaskQuery::default() }).await;
         let live = running.expect("reply expected").tasks.into_iter().filter(|task| !task.status.is_final()).count();
@@ -102,11 +108,13 @@ async fn schedules_are_added_triggered_and_removed_by_command() {
     let add = ["schedule", "add", "sums", "--task-name", "add", "--every", "100ms", "--count", "3", "--args", "5", "3"];
     let added = cluster.cli(add).with_code(0).stdout;
     assert!(added.starts_with("added sums\n") && added.contains("add(5, 3)"), "{added}");
-    let ids = fired(&client, "sums", 3).await;
+    let ids = wait_for_runs(&client, "sums", 3).await;
     for id in &ids {
         assert_eq!(expect_success(&wait_for_result(&client, &id.parse().expect("id expected")).await), "8");
     }
-    let over = until(&client, "sums", "it is finished", |info| info.last_status == Some(TaskStatus::Success)).await;
+    let over =
+        wait_for_schedule(&client, "sums", "it is finished", |info| info.last_status == Some(TaskStatus::Success))
+            .await;
     assert_eq!((over.status, over.runs), (ScheduleStatus::Finished, 3));
 
     // Adding the same schedule changes nothing; a different one needs `--replace`.
@@ -123,7 +131,8 @@ async fn schedules_are_added_triggered_and_removed_by_command() {
 
     let id = cluster.cli(["schedule", "trigger", "sums"]).with_code(0).stdout;
     assert_eq!(expect_success(&wait_for_result(&client, &id.trim().parse().expect("id expected")).await), "42");
-    let triggered = until(&client, "sums", "it ran", |info| info.last_status == Some(TaskStatus::Success)).await;
+    let triggered =
+        wait_for_schedule(&client, "sums", "it ran", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((triggered.runs, triggered.status), (0, ScheduleStatus::Active), "by hand does not count");
 
     errors.add(&cluster.cli(["schedule", "trigger", "sum"]).with_code(5));

@@ -82,7 +82,7 @@ fn the_simulation_finds_deliberate_faults() {
         );
     };
     finds(Sabotage::IgnoredFence, "by a lease that is not its newest");
-    finds(Sabotage::DroppedReply, "dropped without an answer");
+    finds(Sabotage::DroppedReply, "dropped without a reply");
     finds(Sabotage::ForgedEnd, "was recorded");
     finds(Sabotage::RepeatedEnd, "not due");
     finds(Sabotage::ReversedGrant, "out of order");

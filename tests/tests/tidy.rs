@@ -153,8 +153,8 @@ fn only_the_renderer_prints() {
     let is_wrong = |source: &Source, line: &str| {
         let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "io::stdout", "io::stderr"];
         // A compiler sends its result to its parent.
-        let answers = "host/src/runtime/compiler/child.rs";
-        !source.is_below(&["host/src/cli/render.rs", "host/src/cli/render/", answers])
+        let child = "host/src/runtime/compiler/child.rs";
+        !source.is_below(&["host/src/cli/render.rs", "host/src/cli/render/", child])
             && prints.iter().any(|word| names(line, word))
     };
     no_line(&rust(&["host/src"]), "only cli/render.rs prints", is_wrong);

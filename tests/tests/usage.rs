@@ -256,7 +256,7 @@ fn wrong_arguments_are_reported_as_in_the_language_of_the_task() {
 fn ctrl_c_is_exit_code_130() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let command = cluster.command(["submit", "--follow", "--task-name", "slow", "--args", "30", "300"]);
-    let mut waiting = Process::start("submit", command, cluster.folder());
+    let mut waiting = Process::start("submit", command, cluster.directory());
     eventually("the first progress is shown", TIMEOUT, || waiting.log().contains("step 1").then_some(()));
     waiting.interrupt();
     assert_eq!(waiting.wait_for_exit(TIMEOUT).code(), Some(130));
@@ -287,8 +287,8 @@ fn a_public_control_plane_is_refused_without_insecure() {
     command.args(["control-plane", "--json", "--insecure", "--base-address", &base, "--subworker-port", &port]);
     let advertised = format!("tcp://127.0.0.1:{}", ports.base());
     command.args(["--discovery-address", &discovery, "--advertise-address", &advertised]);
-    let folder = tempfile::tempdir().expect("directory created");
-    let mut explicit = Process::start("control-plane", command, folder.path());
+    let directory = tempfile::tempdir().expect("directory created");
+    let mut explicit = Process::start("control-plane", command, directory.path());
     explicit.wait_until_ready();
     let listed = run(&["list", "--json", "--discovery-address", &discovery]).with_code(0);
     assert_eq!(listed.json(), serde_json::json!([]));
@@ -324,10 +324,10 @@ fn a_worker_id_that_cannot_be_announced_is_refused() {
 
 #[test]
 fn the_error_of_a_broken_module_names_it_and_the_reason() {
-    let folder = tempfile::tempdir().expect("directory created");
+    let directory = tempfile::tempdir().expect("directory created");
     let whole = fs::read(module("arithmetic")).expect("a module");
     let file = |name: &str, bytes: &[u8]| {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         fs::write(&path, bytes).expect("file access");
         path.to_str().expect("valid UTF-8").to_owned()
     };
@@ -354,7 +354,7 @@ fn the_error_of_a_broken_module_names_it_and_the_reason() {
         run(&["list", "--task-modules", good.to_str().expect("valid UTF-8"), &broken[0]]).with_code(2).with_error();
     assert!(among.stderr.contains(&broken[0]), "{among:?}");
     for missing in ["missing.wasm", "nothing/*.wasm"] {
-        let path = folder.path().join(missing);
+        let path = directory.path().join(missing);
         errors.add(&run(&["list", "--task-modules", path.to_str().expect("valid UTF-8")]).with_code(5));
     }
     errors.check();
@@ -362,13 +362,14 @@ fn the_error_of_a_broken_module_names_it_and_the_reason() {
 
 #[test]
 fn the_second_module_with_the_same_task_is_broken() {
-    let folder = tempfile::tempdir().expect("directory created");
-    let [first, second] = ["first.wasm", "second.wasm"].map(|name| folder.path().join(name));
+    let directory = tempfile::tempdir().expect("directory created");
+    let [first, second] = ["first.wasm", "second.wasm"].map(|name| directory.path().join(name));
     for path in [&first, &second] {
         fs::copy(module("arithmetic"), path).expect("file copied");
     }
-    fs::write(folder.path().join("half.wasm"), &fs::read(&first).expect("file access")[..1000]).expect("file access");
-    let path = folder.path().to_str().expect("valid UTF-8");
+    fs::write(directory.path().join("half.wasm"), &fs::read(&first).expect("file access")[..1000])
+        .expect("file access");
+    let path = directory.path().to_str().expect("valid UTF-8");
     let listed = run(&["list", "--json", "--task-modules", path]).with_code(0).json();
     let row = |name: &str| {
         let rows = listed.as_array().expect("list expected");

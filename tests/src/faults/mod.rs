@@ -31,7 +31,7 @@ pub enum Kind {
     KillControlPlane,
     /// Each process is stopped (SIGSTOP) for a while.
     Stop,
-    /// The network between control plane and subworkers is cut, forgets, resets and delays.
+    /// The network between control plane and subworkers is cut, drops or resets connections, and delays.
     Cut,
     /// Each process is terminated, and started again.
     Restart,
@@ -105,13 +105,13 @@ impl Run {
         let builder = Cluster::builder().modules(&["arithmetic", "slow"]).slots(2);
         let (mut cluster, proxy) = if kind == Kind::Cut {
             // Subworkers and clients reach the control plane through the proxy.
-            let mut cluster = builder.advertised_at(proxy::HOST).start();
+            let mut cluster = builder.advertise(proxy::HOST).start();
             let base = cluster.ports().base();
             let mut ports: Vec<u16> = (base..=base + 4).collect();
             ports.push(cluster.ports().subworkers());
             ports.push(cluster.ports().discovery());
             let proxy = Proxy::start(&ports);
-            cluster.reach_at(proxy::HOST);
+            cluster.use_host(proxy::HOST);
             (cluster, Some(proxy))
         } else {
             (builder.start(), None)
@@ -164,7 +164,7 @@ impl Run {
         match self.kind {
             Kind::KillWorkers => self.kill_workers().await,
             Kind::KillControlPlane => self.kill_control_plane().await,
-            Kind::Stop => self.stop_each().await,
+            Kind::Stop => self.pause_each().await,
             Kind::Cut => self.cut().await,
             Kind::Restart => self.restart_each(&["TERM"]).await,
             Kind::SignalTwice => self.restart_each(&["TERM", "TERM", "HUP"]).await,
@@ -178,11 +178,11 @@ impl Run {
             let mut victim = self.cluster.subworkers.swap_remove(victim);
             victim.kill();
             self.continues("a subworker was killed", WORK_ELSEWHERE + SLACK).await;
-            self.one_more_subworker();
+            self.start_another_subworker();
         }
     }
 
-    fn one_more_subworker(&mut self) {
+    fn start_another_subworker(&mut self) {
         let id = format!("sw{}", self.next);
         self.next += 1;
         self.cluster.start_subworker(&id);
@@ -196,7 +196,7 @@ impl Run {
         self.continues("the control plane was killed and is back", WORK_ELSEWHERE + SLACK).await;
     }
 
-    async fn stop_each(&mut self) {
+    async fn pause_each(&mut self) {
         for place in 0..self.cluster.subworkers.len() {
             self.random_pause().await;
             self.cluster.subworkers[place].pause();
@@ -214,7 +214,7 @@ impl Run {
     async fn cut(&mut self) {
         let proxy = self.proxy.take().expect("this kind has a proxy");
         self.random_pause().await;
-        proxy.forget();
+        proxy.drop_connections();
         self.continues("the network forgot the connections", WORK_ELSEWHERE + SLACK).await;
         self.random_pause().await;
         proxy.reset();

@@ -37,7 +37,7 @@ struct Shared {
 struct Connection {
     ends: [TcpStream; 2],
     /// Nothing gets through any more, for good.
-    forgotten: AtomicBool,
+    dropped: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -45,17 +45,17 @@ impl Proxy {
     /// Listens on these ports of [`HOST`], for the same ports of `127.0.0.1`.
     ///
     /// # Panics
-    /// When a port is taken.
+    /// When a port is in use.
     pub(super) fn start(ports: &[u16]) -> Self {
         let shared = Arc::new(Shared::default());
         for port in ports {
             let listener = TcpListener::bind((HOST, *port)).expect("the port is this test's at every address");
             let (shared, target) = (Arc::clone(&shared), SocketAddr::from(([127, 0, 0, 1], *port)));
-            listener.set_nonblocking(true).expect("a listener can be asked without waiting");
+            listener.set_nonblocking(true).expect("nonblocking listener");
             thread::spawn(move || {
                 while !shared.over.load(Ordering::SeqCst) {
                     match listener.accept() {
-                        Ok((stream, _)) => shared.join(stream, target),
+                        Ok((stream, _)) => shared.connect(stream, target),
                         Err(_) => thread::park_timeout(STEP),
                     }
                 }
@@ -81,8 +81,8 @@ impl Proxy {
     }
 
     /// Silences the open connections without a notice; new ones work. A firewall that drops its state behaves like this.
-    pub(super) fn forget(&self) {
-        self.each(|connection| connection.forgotten.store(true, Ordering::SeqCst));
+    pub(super) fn drop_connections(&self) {
+        self.each(|connection| connection.dropped.store(true, Ordering::SeqCst));
     }
 
     /// Closes the open connections.
@@ -115,7 +115,7 @@ impl Connection {
 
 impl Shared {
     /// Connects a client to the target through a separate connection.
-    fn join(self: &Arc<Self>, stream: TcpStream, target: SocketAddr) {
+    fn connect(self: &Arc<Self>, stream: TcpStream, target: SocketAddr) {
         // Connections to a closed port end immediately.
         let Ok(other) = TcpStream::connect(target) else { return };
         for end in [&stream, &other] {
@@ -124,23 +124,23 @@ impl Shared {
             let _ = end.set_read_timeout(Some(4 * STEP));
         }
         let ends = [stream, other];
-        let connection = Arc::new(Connection { ends, forgotten: AtomicBool::default(), closed: AtomicBool::default() });
+        let connection = Arc::new(Connection { ends, dropped: AtomicBool::default(), closed: AtomicBool::default() });
         self.connections.lock().expect("no panic while locked").push(Arc::clone(&connection));
         for from in 0..2 {
             let (shared, connection) = (Arc::clone(self), Arc::clone(&connection));
             thread::spawn(move || {
-                shared.pass_on(&connection, from);
+                shared.copy(&connection, from);
                 connection.close();
             });
         }
     }
 
     /// Copies bytes from one end to the other, until either is closed.
-    fn pass_on(&self, connection: &Connection, from: usize) {
+    fn copy(&self, connection: &Connection, from: usize) {
         let (mut reader, mut writer) = (&connection.ends[from], &connection.ends[1 - from]);
         let mut bytes = vec![0; 64 * 1024];
         let is_closed = || connection.closed.load(Ordering::SeqCst);
-        let is_stopped = || self.silent.load(Ordering::SeqCst) || connection.forgotten.load(Ordering::SeqCst);
+        let is_stopped = || self.silent.load(Ordering::SeqCst) || connection.dropped.load(Ordering::SeqCst);
         while !is_closed() {
             // While stopped, it does not read, as it would then forward a close as well.
             if is_stopped() {

@@ -38,7 +38,7 @@ pub(crate) enum Cause<'a> {
 }
 
 impl Cause<'_> {
-    /// How often the step submits a task. A task that ends at once and whose result is evicted ends again if the same frame
+    /// Number of times that the step submits a task. A task that ends immediately and whose result is evicted ends again if the same frame
     /// submits it again.
     fn offers(&self, id: &TaskId) -> usize {
         match self {
@@ -53,7 +53,7 @@ impl Cause<'_> {
 /// Declares counters that can be added up, and listed where they are 0.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// How often each kind of event happened: a run in which something never happens proves nothing about it.
+        /// Number of events of each kind: a run without an event proves nothing about it.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Coverage {
             $($(#[$doc])* pub $name: u64,)*
@@ -104,7 +104,7 @@ counters! {
     collected,
     /// Repeated replies.
     repeated,
-    /// Sessions that were forgotten before their client came back.
+    /// Sessions that were evicted before their client returned.
     lost_sessions,
     /// Callbacks that were due.
     callbacks,
@@ -112,7 +112,7 @@ counters! {
     changes,
     /// Changes of modules that were declined.
     declined,
-    /// Leases that never arrived and were taken back.
+    /// Leases that never arrived and were revoked.
     undelivered,
 }
 
@@ -181,11 +181,11 @@ impl Checks {
         match request {
             Some(SimRequest::Worker(WorkerRequest::Beat(beat))) => {
                 for id in self.live.keys() {
-                    let Some(look) = state.task_view(id) else { continue };
-                    let Some((lease, _)) = look.lease.filter(|(_, worker)| *worker == WorkerKey(beat.worker)) else {
+                    let Some(view) = state.task_view(id) else { continue };
+                    let Some((lease, _)) = view.lease.filter(|(_, worker)| *worker == WorkerKey(beat.worker)) else {
                         continue;
                     };
-                    self.held.push((id.clone(), lease, look.losses));
+                    self.held.push((id.clone(), lease, view.losses));
                 }
             }
             Some(SimRequest::Hold(task)) => self.expect(state, task, None),
@@ -203,14 +203,14 @@ impl Checks {
                         Some(task)
                             if state
                                 .task_view(task)
-                                .and_then(|look| look.lease)
+                                .and_then(|view| view.lease)
                                 .is_some_and(|(lease, _)| lease == ended.lease) =>
                         {
                             if let Some(Outcome::Success { follow_ups, .. }) = &ended.outcome {
                                 let parent = task.clone();
                                 for (index, follow_up) in follow_ups.iter().enumerate() {
                                     let id = parent.follow_up(index);
-                                    self.newcomer(state, id, (&follow_up.policy, &follow_up.name), None, false);
+                                    self.record_new(state, id, (&follow_up.policy, &follow_up.name), None, false);
                                 }
                             }
                         }
@@ -223,10 +223,10 @@ impl Checks {
     }
 
     fn expect(&mut self, state: &State<Ticket>, task: &NewTask, session: Option<Uuid>) {
-        self.newcomer(state, task.id.clone(), (&task.policy, &task.name), session, task.callback.is_some());
+        self.record_new(state, task.id.clone(), (&task.policy, &task.name), session, task.callback.is_some());
     }
 
-    fn newcomer(
+    fn record_new(
         &mut self,
         state: &State<Ticket>,
         id: TaskId,
@@ -265,10 +265,10 @@ impl Checks {
     /// Checks that leases missing from a heartbeat were never received, and do not count as lost.
     fn undelivered(&mut self, state: &State<Ticket>) -> Result<(), String> {
         for (id, lease, losses) in std::mem::take(&mut self.held) {
-            let Some(look) = state.task_view(&id) else { return Err(format!("a beat ended {id}")) };
-            if look.lease.map(|(lease, _)| lease) != Some(lease) {
+            let Some(view) = state.task_view(&id) else { return Err(format!("a beat ended {id}")) };
+            if view.lease.map(|(lease, _)| lease) != Some(lease) {
                 self.seen.undelivered += 1;
-                ensure(look.losses == losses, || format!("{id} never arrived, which counted as a loss"))?;
+                ensure(view.losses == losses, || format!("{id} never arrived, which counted as a loss"))?;
             }
         }
         Ok(())
@@ -286,11 +286,11 @@ impl Checks {
                 })?;
                 self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0, calls });
             } else if !was_known && state.results().peek(now.mono, &id).is_some() {
-                // No worker has it, so that it ended at once.
+                // No worker has it, so it ended immediately.
                 self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0, calls });
             }
             if !lives && self.evicts_results(state) {
-                // It may have ended at once, with its result already evicted.
+                // It may have ended immediately, with its result already evicted.
                 self.reported.ended(id.clone(), None);
             }
             if let Some(session) = session.filter(|_| lives) {
@@ -317,11 +317,11 @@ impl Checks {
         }
         for (id, record) in &mut self.live {
             match state.task_view(id) {
-                Some(look) => {
-                    ensure(look.attempt <= record.max_retries + 1, || format!("{id} is at attempt {}", look.attempt))?;
-                    ensure(look.losses < LOSSES_MAX, || format!("{id} was lost {} times and lives", look.losses))?;
-                    self.seen.losses += u64::from(look.losses.saturating_sub(record.losses));
-                    record.losses = look.losses;
+                Some(view) => {
+                    ensure(view.attempt <= record.max_retries + 1, || format!("{id} is at attempt {}", view.attempt))?;
+                    ensure(view.losses < LOSSES_MAX, || format!("{id} was lost {} times and lives", view.losses))?;
+                    self.seen.losses += u64::from(view.losses.saturating_sub(record.losses));
+                    record.losses = view.losses;
                 }
                 None => over.push(id.clone()),
             }
@@ -336,11 +336,11 @@ impl Checks {
             self.shown.end(&id, end.as_deref(), cause.offers(&id))?;
             match &end {
                 Some(end) => self.check_end(&record, end, cause)?,
-                None => ensure(self.evicts_results(state), || format!("{id} is gone without an end"))?,
+                None => ensure(self.evicts_results(state), || format!("{id} was removed without an end"))?,
             }
             self.reported.ended(id, end);
         }
-        // The result of a task that ended at once may be evicted at once.
+        // The result of a task that ended immediately may be evicted in the same step.
         ensure(called.is_empty() || self.evicts_results(state), || {
             format!("callbacks of {called:?}, which have not ended")
         })?;
@@ -354,7 +354,7 @@ impl Checks {
         })
     }
 
-    /// Whether a result may be evicted at once.
+    /// Whether a result may be evicted in the same step.
     fn evicts_results(&self, state: &State<Ticket>) -> bool {
         state.results().len() >= self.limits.results_max
     }
@@ -412,9 +412,9 @@ impl Checks {
     fn stats(&self, state: &State<Ticket>) -> Result<(), String> {
         let (totals, limits) = (state.stats(), self.limits);
         let queued = state.queue().iter().count();
-        let leased = self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.lease.is_some())).count();
+        let leased = self.live.keys().filter(|id| state.task_view(id).is_some_and(|view| view.lease.is_some())).count();
         let placed =
-            self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.position.is_some())).count();
+            self.live.keys().filter(|id| state.task_view(id).is_some_and(|view| view.position.is_some())).count();
         let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
         let workers = state.registry().iter().count();
         let due = totals.unfinished.saturating_sub(placed);
@@ -429,7 +429,7 @@ impl Checks {
                 && totals.timers <= timers,
             || {
                 format!(
-                    "{totals:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
+                    "{totals:?}, with {queued} queued, {leased} leased, {placed} placed and capacity for {timers} timers"
                 )
             },
         )
@@ -453,7 +453,7 @@ impl Checks {
         received: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
     ) -> Result<(), String> {
         for id in self.live.keys() {
-            let name = state.task_view(id).map_or("", |look| look.name);
+            let name = state.task_view(id).map_or("", |view| view.name);
             ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.task_view(id)))?;
         }
         self.reported.finished(&self.live, received)

@@ -1,4 +1,4 @@
-//! The model client: submits, looks up, follows, cancels and collects tasks, and may vanish.
+//! The model client: submits, looks up, follows, cancels and collects tasks, and may end.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -33,7 +33,7 @@ pub(crate) struct Client {
     /// Tasks whose result it received.
     pub(crate) received: BTreeSet<TaskId>,
     /// Its process has ended.
-    pub(crate) gone: bool,
+    pub(crate) ended: bool,
 }
 
 impl Client {
@@ -53,13 +53,13 @@ impl Client {
             seen: 0,
             budget,
             received: BTreeSet::new(),
-            gone: false,
+            ended: false,
         }
     }
 
     /// Does a random action.
     pub(crate) fn act(&mut self, scene: &mut Scene) {
-        if scene.over || self.gone {
+        if scene.over || self.ended {
             return;
         }
         if scene.calm {
@@ -76,7 +76,7 @@ impl Client {
             38 => self.send_request(scene, Request::Workers, Purpose::Other),
             39 => self.list_tasks(scene),
             40 => self.wait_for_events(scene),
-            _ if scene.rng.u8(0..8) == 0 => return self.vanish(scene),
+            _ if scene.rng.u8(0..8) == 0 => return self.end(scene),
             _ => {}
         }
         let idle = scene.rng.u8(0..12) == 0;
@@ -97,9 +97,9 @@ impl Client {
                     self.collect(scene);
                 }
             }
-            (Purpose::Submit, Some(AnyReply::Client(Reply::Submitted(taken)))) => {
-                for taken in taken {
-                    if let Submitted::Ended(result) = taken {
+            (Purpose::Submit, Some(AnyReply::Client(Reply::Submitted(submitted)))) => {
+                for submitted in submitted {
+                    if let Submitted::Ended(result) = submitted {
                         self.received.insert(result.task_id.clone());
                     }
                 }
@@ -148,7 +148,7 @@ impl Client {
     }
 
     fn collect(&mut self, scene: &mut Scene) {
-        if self.collecting || scene.over || self.gone {
+        if self.collecting || scene.over || self.ended {
             return;
         }
         self.collecting = true;
@@ -195,8 +195,8 @@ impl Client {
     }
 
     /// Its process ends; the control plane notices.
-    fn vanish(&mut self, scene: &mut Scene) {
-        self.gone = true;
+    fn end(&mut self, scene: &mut Scene) {
+        self.ended = true;
         scene.net.silence(self.me);
         scene.net.cut(&self.connection, Some(scene.now.mono + Duration::from_millis(1)));
     }

@@ -87,19 +87,19 @@ impl Grants {
         let mut tasks = Vec::new();
         for lease in leases {
             let id = &lease.task_id;
-            let Some(look) = state.task_view(id) else { return Err(format!("{id} is granted and not unfinished")) };
-            ensure(look.lease == Some((lease.id, WorkerKey(worker))) && look.attempt == lease.attempt, || {
-                format!("{id} is granted as {lease:?}, but is {look:?} at {now:?}")
+            let Some(view) = state.task_view(id) else { return Err(format!("{id} is granted and not unfinished")) };
+            ensure(view.lease == Some((lease.id, WorkerKey(worker))) && view.attempt == lease.attempt, || {
+                format!("{id} is granted as {lease:?}, but is {view:?} at {now:?}")
             })?;
-            ensure(look.losses == 0 || leases.len() == 1, || format!("{id} was lost and is not granted alone"))?;
-            Self::runs_alone(state, worker, lease, look.losses)?;
+            ensure(view.losses == 0 || leases.len() == 1, || format!("{id} was lost and is not granted alone"))?;
+            Self::runs_alone(state, worker, lease, view.losses)?;
             if let Some(record) = live.get_mut(id) {
                 record.newest = Some(lease.id);
             }
             let before = self.granted.insert(lease.id, id.clone());
             ensure(before.is_none(), || format!("{:?} was granted twice", lease.id))?;
-            if let Some(position) = look.position {
-                tasks.push((look.priority, position, look.name.to_owned()));
+            if let Some(position) = view.position {
+                tasks.push((view.priority, position, view.name.to_owned()));
             }
         }
         Ok(Grant { worker, tasks })
@@ -117,10 +117,10 @@ impl Grants {
 
     fn check_repeat(&self, state: &State<Ticket>, worker: Uuid, leases: &[Lease]) -> Result<(), String> {
         leases.iter().try_for_each(|lease| {
-            let look = state.task_view(&lease.task_id);
-            let live = look.is_some_and(|look| look.lease == Some((lease.id, WorkerKey(worker))));
+            let view = state.task_view(&lease.task_id);
+            let live = view.is_some_and(|view| view.lease == Some((lease.id, WorkerKey(worker))));
             ensure(live && self.granted.get(&lease.id) == Some(&lease.task_id), || {
-                format!("{lease:?} is repeated, but is {look:?}")
+                format!("{lease:?} is repeated, but is {view:?}")
             })
         })
     }
@@ -161,8 +161,8 @@ impl Grants {
         }
         let Some(better) = passed_over else { return Ok(()) };
         let leased = self.granted.values().rev().find_map(|id| {
-            let look = state.task_view(id)?;
-            (look.position == Some(first.1)).then_some(look.waiting_since)
+            let view = state.task_view(id)?;
+            (view.position == Some(first.1)).then_some(view.waiting_since)
         });
         let starved = leased.is_some_and(|since| now.mono.since(since) > GUARD_AFTER);
         ensure(starved && self.since_guard >= GUARD_EVERY, || {

@@ -218,7 +218,7 @@ impl World {
         self.run_until(patience, World::is_finished)?;
         // Replies on their way arrive, and sessions deliver the last results.
         self.run_until(self.scene.now.mono + Duration::from_secs(90), |_| false)?;
-        let client_of = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.gone);
+        let client_of = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.ended);
         self.checks.finished(&self.state, |session| client_of(session).map(|client| &client.received))?;
         if self.scene.rng.u8(0..4) == 0 { self.shut_down() } else { self.leave_all() }
     }
@@ -239,7 +239,7 @@ impl World {
             && self.state.stats().queued == self.state.stats().unfinished
     }
 
-    /// Stops the control plane: every open request must be answered.
+    /// Stops the control plane: every open request must get a reply.
     fn shut_down(&mut self) -> Result<(), String> {
         let effects = self.apply(|state, _| {
             state.drain();
@@ -283,7 +283,7 @@ impl World {
             if ticks && (self.scene.net.next_at().is_none_or(|at| at > next) || self.scene.rng.bool()) {
                 self.tick()?;
             } else if let Some(event) = self.scene.net.next() {
-                self.happen(event)?;
+                self.handle(event)?;
             }
         }
         Err(format!("no end after {STEPS_MAX} steps: {:?}", self.state.stats()))
@@ -313,7 +313,7 @@ impl World {
         self.after(&Cause::Tick, effects)
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), String> {
+    fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Arrives(call, request, connection) => return self.enter(call, &request, &connection),
             Event::Gone(connection) => {
@@ -421,12 +421,12 @@ impl World {
     /// Checks a transition, and delivers its effects.
     fn after(&mut self, cause: &Cause<'_>, mut effects: Vec<Effect<Ticket>>) -> Result<(), String> {
         if let Some(sabotage) = self.scene.sabotage {
-            tamper(sabotage, &mut self.scene.rng, &mut effects);
+            sabotage_effects(sabotage, &mut self.scene.rng, &mut effects);
         }
         self.history.note(self.scene.now, cause, &effects);
         self.checks.after(&self.state, self.scene.now, cause, &effects)?;
-        if let Some(call) = self.scene.net.take_forgotten().first() {
-            return Err(format!("call {call} was dropped without an answer"));
+        if let Some(call) = self.scene.net.take_dropped().first() {
+            return Err(format!("call {call} was dropped without a reply"));
         }
         let replies = effects.iter().filter(|effect| matches!(effect, Effect::Reply { .. })).count();
         Checks::parked(&self.state, self.scene.net.tickets() - replies)?;
@@ -436,7 +436,7 @@ impl World {
                 Effect::Reply { to, reply } => net.reply(now.mono, rng, to, reply),
                 Effect::Callback(callback) => {
                     let reached = rng.u8(0..3) > 0;
-                    let outcome = if reached { Ok(()) } else { Err("no answer".into()) };
+                    let outcome = if reached { Ok(()) } else { Err("no reply".into()) };
                     let end = CallbackOutcome { result: callback.result, outcome, attempts: rng.u32(1..4) };
                     let after = Duration::from_millis(rng.u64(1..10_000));
                     net.write_down(now.mono + after, Event::Called(end));
@@ -472,7 +472,7 @@ fn limits(rng: &mut Rng) -> Limits {
 }
 
 /// Manipulates some effects.
-fn tamper(sabotage: Sabotage, rng: &mut Rng, effects: &mut Vec<Effect<Ticket>>) {
+fn sabotage_effects(sabotage: Sabotage, rng: &mut Rng, effects: &mut Vec<Effect<Ticket>>) {
     if rng.u8(0..20) != 0 {
         return;
     }

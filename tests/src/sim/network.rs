@@ -35,7 +35,7 @@ pub(crate) enum SimRequest {
     Worker(WorkerRequest),
 }
 
-/// Why an actor wakes up. The first number identifies its run, so that alarms of earlier ones are ignored.
+/// The reason why an actor wakes up. The first number identifies its run, so that alarms of earlier ones are ignored.
 #[derive(Clone, Debug)]
 pub(crate) enum Alarm {
     /// A client does something.
@@ -102,7 +102,7 @@ pub(crate) struct Ticket {
     pub(crate) request: Rc<SimRequest>,
     connection: SimConnection,
     replied: bool,
-    forgotten: Rc<RefCell<Vec<u64>>>,
+    dropped: Rc<RefCell<Vec<u64>>>,
 }
 
 impl Responder for Ticket {
@@ -114,7 +114,7 @@ impl Responder for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.replied && self.is_open() {
-            self.forgotten.borrow_mut().push(self.call);
+            self.dropped.borrow_mut().push(self.call);
         }
     }
 }
@@ -147,12 +147,12 @@ pub(crate) struct Network<P> {
     events: BTreeMap<(Moment, u64), Event>,
     calls: BTreeMap<u64, Call<P>>,
     numbers: u64,
-    forgotten: Rc<RefCell<Vec<u64>>>,
+    dropped: Rc<RefCell<Vec<u64>>>,
 }
 
 impl<P> Network<P> {
     pub(crate) fn new(weather: Weather) -> Self {
-        Self { weather, events: BTreeMap::new(), calls: BTreeMap::new(), numbers: 0, forgotten: Rc::default() }
+        Self { weather, events: BTreeMap::new(), calls: BTreeMap::new(), numbers: 0, dropped: Rc::default() }
     }
 
     fn number(&mut self) -> u64 {
@@ -166,7 +166,7 @@ impl<P> Network<P> {
         SimConnection { peer, open: Rc::new(Cell::new(true)), connected: Rc::new(Cell::new(true)) }
     }
 
-    /// Sends a request, again after each `patience`, until it is answered or `tries` are used up.
+    /// Sends a request, again after each `patience`, until it gets a reply or `tries` are used up.
     pub(crate) fn call(
         &mut self,
         (now, rng): (Moment, &mut Rng),
@@ -234,14 +234,14 @@ impl<P> Network<P> {
         self.events.pop_first().map(|(_, event)| event)
     }
 
-    /// Creates the reply target of a copy that has just arrived; none if its connection is gone.
+    /// Creates the reply target of a copy that has just arrived; none if its connection is closed.
     pub(crate) fn admit(&self, call: u64, request: &Rc<SimRequest>, connection: &SimConnection) -> Option<Ticket> {
         connection.open.get().then(|| Ticket {
             call,
             request: Rc::clone(request),
             connection: connection.clone(),
             replied: false,
-            forgotten: Rc::clone(&self.forgotten),
+            dropped: Rc::clone(&self.dropped),
         })
     }
 
@@ -321,11 +321,11 @@ impl<P> Network<P> {
 
     /// Number of reply targets that the control plane holds.
     pub(crate) fn tickets(&self) -> usize {
-        Rc::strong_count(&self.forgotten) - 1
+        Rc::strong_count(&self.dropped) - 1
     }
 
     /// Calls whose reply target was dropped without a reply.
-    pub(crate) fn take_forgotten(&self) -> Vec<u64> {
-        self.forgotten.take()
+    pub(crate) fn take_dropped(&self) -> Vec<u64> {
+        self.dropped.take()
     }
 }

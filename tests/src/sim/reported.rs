@@ -23,7 +23,7 @@ use super::{
 /// The results that were recorded and reported.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedEnds {
-    /// The recorded ends of every task: one, unless it ran again after the first was forgotten. `None` where an end was
+    /// The recorded ends of every task: one, unless it ran again after the first was evicted. `None` where an end was
     /// evicted before it could be observed.
     ends: BTreeMap<TaskId, Vec<Option<Arc<TaskResult>>>>,
     sessions: BTreeMap<Uuid, SessionLog>,
@@ -36,7 +36,7 @@ type End = (TaskId, usize);
 #[derive(Debug, Default)]
 struct SessionLog {
     expected: BTreeSet<End>,
-    /// Expected before the session was forgotten.
+    /// Expected before the session was evicted.
     formerly_expected: BTreeSet<End>,
     /// Tasks whose result was sent to it and must have arrived in the end.
     reported: BTreeSet<TaskId>,
@@ -44,8 +44,8 @@ struct SessionLog {
     newest: Option<(u64, Collected)>,
     /// The newest request.
     requested: u64,
-    /// The state forgot the session, and its client does not know yet.
-    forgotten: bool,
+    /// The state evicted the session, and its client does not know yet.
+    dropped: bool,
 }
 
 impl ReportedEnds {
@@ -82,9 +82,9 @@ impl ReportedEnds {
                     self.collected(collect, collected, seen)?;
                     collected.results.iter().try_for_each(|result| self.agrees(result))?;
                 }
-                AnyReply::Client(Reply::Submitted(taken)) => {
-                    for taken in taken {
-                        if let Submitted::Ended(result) = taken {
+                AnyReply::Client(Reply::Submitted(submitted)) => {
+                    for submitted in submitted {
+                        if let Submitted::Ended(result) = submitted {
                             self.agrees(result)?;
                         }
                     }
@@ -116,7 +116,7 @@ impl ReportedEnds {
                 for result in log.newest.iter().flat_map(|(_, collected)| &collected.results) {
                     log.reported.remove(&result.task_id);
                 }
-                log.forgotten = true;
+                log.dropped = true;
             }
         }
         Ok(())
@@ -140,20 +140,20 @@ impl ReportedEnds {
         if collect.sequence < newest {
             return ensure(collected.results.is_empty(), || format!("an old request {collect:?} gets {collected:?}"));
         }
-        let forgotten = std::mem::take(&mut log.forgotten);
+        let dropped = std::mem::take(&mut log.dropped);
         if let Some((_, before)) = log.newest.as_ref().filter(|_| collect.sequence == newest) {
             seen.repeated += 1;
             let is_old = log.requested > newest && *collected == empty_reply();
-            ensure(before == collected || forgotten || is_old, || {
+            ensure(before == collected || dropped || is_old, || {
                 format!("{collect:?} got {before:?} and now {collected:?}")
             })?;
-            if forgotten {
+            if dropped {
                 // A new session keeps its first reply.
                 log.newest = Some((newest, collected.clone()));
             }
             return Ok(());
         }
-        if forgotten && newest > 0 {
+        if dropped && newest > 0 {
             seen.lost_sessions += 1;
             ensure(!collected.known, || format!("session {} does not learn that it was forgotten", collect.session))?;
         }

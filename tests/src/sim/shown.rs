@@ -72,7 +72,7 @@ impl Shown {
     /// Checks that the end of a task in this step has one correct event.
     pub(crate) fn end(&self, id: &TaskId, end: Option<&TaskResult>, offers: usize) -> Result<(), String> {
         let shown = self.now.get(id).map(Vec::as_slice).unwrap_or_default();
-        // An end that is forgotten at once may be followed by another.
+        // An end that is evicted in the same step may be followed by another.
         let is_right = match end {
             Some(end) => (1..=offers.max(1)).contains(&shown.len()) && shown.last() == Some(&end.status),
             None => !shown.is_empty(),
@@ -92,7 +92,7 @@ fn pages(state: &State<Ticket>, now: Now) -> Result<(), String> {
     let ids: BTreeSet<&TaskId> = whole.tasks.iter().map(|task| &task.task_id).collect();
     ensure(ids.len() == known, || "a task is on the page twice".into())?;
     for task in &whole.tasks {
-        let status = state.task_view(&task.task_id).map(|look| look.status);
+        let status = state.task_view(&task.task_id).map(|view| view.status);
         let ended = || state.results().peek(now.mono, &task.task_id).map(|kept| kept.result.status);
         ensure(status.or_else(ended) == Some(task.status), || format!("{task:?} has another status"))?;
     }

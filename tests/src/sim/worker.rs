@@ -1,7 +1,7 @@
 //! The model worker: behaves like `subworker::worker`, without threads and without running tasks, and fails in every way a
 //! worker can fail.
 //!
-//! The outcome of an attempt is chosen at random when it begins. It names its lease, so that the checks know from which
+//! The outcome of an attempt is chosen at random when it starts. It names its lease, so that the checks know from which
 //! attempt a result comes.
 
 use std::{
@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     changing: Option<Catalog>,
     changes: u64,
     /// Names of earlier catalogs, and how long they can still run.
-    beside: BTreeMap<&'static str, Moment>,
+    earlier_names: BTreeMap<&'static str, Moment>,
     model_slots: Vec<ModelSlot>,
     /// The key of its heartbeat; none while it waits for a new one.
     beats_as: Option<Uuid>,
@@ -110,7 +110,7 @@ struct ModelSlot {
 #[derive(Debug)]
 struct Running {
     lease: Lease,
-    began: Moment,
+    started: Moment,
     outcome: Outcome,
     hung: bool,
     reports: Vec<Report>,
@@ -133,7 +133,7 @@ impl Worker {
             catalog: Catalog::default(),
             changing: None,
             changes: 0,
-            beside: BTreeMap::new(),
+            earlier_names: BTreeMap::new(),
             model_slots: Vec::new(),
             beats_as: None,
             notes: 0,
@@ -189,7 +189,7 @@ impl Worker {
             }
             (Purpose::Catalog, Some(WorkerReply::Noted)) => {
                 if let Some(new) = self.changing.take() {
-                    self.stay_beside(scene);
+                    self.keep_earlier_names(scene);
                     self.catalog = new;
                 }
             }
@@ -273,7 +273,7 @@ impl Worker {
         }
     }
 
-    /// Registers again after the control plane forgot `old`.
+    /// Registers again after the control plane removed `old`.
     fn register_again(&mut self, scene: &mut Scene, old: Uuid) {
         match self.phase {
             WorkerPhase::Working | WorkerPhase::Leaving if self.key != old => self.resume(scene),
@@ -292,9 +292,9 @@ impl Worker {
 
     fn change(&mut self, scene: &mut Scene) {
         let names = names::catalog(&mut scene.rng, self.me == Actor::Worker(0), self.local);
-        let gone = self.catalog.names.iter().chain(&self.catalog.leaving).copied();
-        let gone = gone.filter(|old| names.iter().all(|name| name.text != old.text));
-        let leaving = if scene.rng.bool() { gone.collect() } else { Vec::new() };
+        let ended = self.catalog.names.iter().chain(&self.catalog.leaving).copied();
+        let ended = ended.filter(|old| names.iter().all(|name| name.text != old.text));
+        let leaving = if scene.rng.bool() { ended.collect() } else { Vec::new() };
         let new = Catalog { names, leaving };
         self.changes += 1;
         let force = scene.rng.u8(0..8) == 0;
@@ -304,15 +304,15 @@ impl Worker {
     }
 
     /// Keeps the names of the current catalog for a while.
-    fn stay_beside(&mut self, scene: &Scene) {
+    fn keep_earlier_names(&mut self, scene: &Scene) {
         let until = scene.now.mono + BESIDE_MAX;
-        self.beside.extend(self.catalog.names().map(|name| (name, until)));
+        self.earlier_names.extend(self.catalog.names().map(|name| (name, until)));
     }
 
     fn finds(&self, now: Moment, name: &str) -> bool {
         let catalogs = iter::once(&self.catalog).chain(&self.changing);
         catalogs.flat_map(Catalog::names).any(|found| found == name)
-            || self.beside.get(name).is_some_and(|until| now <= *until)
+            || self.earlier_names.get(name).is_some_and(|until| now <= *until)
     }
 
     // Work.
@@ -325,7 +325,7 @@ impl Worker {
         }
         model_slot.sequence += 1;
         model_slot.polling = true;
-        // Sometimes not all outcomes fit into one frame; until all are reported it takes no work.
+        // Sometimes not all outcomes fit into one frame; until all are reported it requests no work.
         let rest = match model_slot.ended.len() {
             count @ 2.. if scene.rng.u8(0..4) == 0 => model_slot.ended.split_off(scene.rng.usize(1..count)),
             _ => Vec::new(),
@@ -358,7 +358,7 @@ impl Worker {
     }
 
     /// A firewall drops the connection of a slot.
-    fn forget_connection(&mut self, scene: &mut Scene) {
+    fn drop_connection(&mut self, scene: &mut Scene) {
         if self.model_slots.is_empty() {
             return;
         }
@@ -381,7 +381,7 @@ impl Worker {
         let Some(lease) = model_slot.waiting.pop_front() else { return self.poll(scene, slot) };
         if !self.finds(scene.now.mono, &lease.name) {
             // A late reply may name tasks of an older catalog.
-            self.model_slots[slot as usize].ended.push(not_begun(lease.id));
+            self.model_slots[slot as usize].ended.push(not_started(lease.id));
             return self.begin(scene, slot);
         }
         let model_slot = &mut self.model_slots[slot as usize];
@@ -399,7 +399,7 @@ impl Worker {
         if !model_slot.waiting.is_empty() || !plan.reports.is_empty() || !model_slot.ended.is_empty() {
             scene.alarm_in(FLUSH_INTERVAL, me, Alarm::Flush(life, slot, lease.id.0));
         }
-        model_slot.running = Some(Running { lease, began: scene.now.mono, outcome, hung, reports: plan.reports });
+        model_slot.running = Some(Running { lease, started: scene.now.mono, outcome, hung, reports: plan.reports });
     }
 
     fn done(&mut self, scene: &mut Scene, slot: u32, lease: LeaseId) {
@@ -408,17 +408,17 @@ impl Worker {
         if &*running.lease.name == names::POISON && !matches!(running.outcome, Outcome::Stopped) {
             return self.crash(scene);
         }
-        let ran_us = micros(scene.now.mono.since(running.began));
+        let ran_us = micros(scene.now.mono.since(running.started));
         let (outcome, reports) = (Some(running.outcome), running.reports);
-        model_slot.ended.push(Ended { outcome, ran_us, reports, ..not_begun(lease) });
+        model_slot.ended.push(Ended { outcome, ran_us, reports, ..not_started(lease) });
         if self.phase == WorkerPhase::Leaving {
             let waiting = std::mem::take(&mut model_slot.waiting);
-            model_slot.ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
+            model_slot.ended.extend(waiting.into_iter().map(|lease| not_started(lease.id)));
         }
         self.begin(scene, slot);
     }
 
-    /// Stops an attempt, or removes its lease before it begins.
+    /// Stops an attempt, or removes its lease before it starts.
     fn stop(&mut self, scene: &mut Scene, lease: LeaseId) {
         for slot in 0..self.model_slots.len() {
             let model_slot = &mut self.model_slots[slot];
@@ -486,13 +486,13 @@ impl Worker {
                 self.frozen_until = scene.now.mono + Duration::from_millis(scene.rng.u64(100..15_000));
             }
             6 if self.phase == WorkerPhase::Working => self.leave(scene),
-            9 if !self.local => self.forget_connection(scene),
+            9 if !self.local => self.drop_connection(scene),
             7 | 8 if self.phase == WorkerPhase::Working && self.changing.is_none() => self.change(scene),
             _ => {}
         }
     }
 
-    /// Takes no more work, and leaves when it is done.
+    /// Requests no more work, and leaves when it is done.
     pub(crate) fn leave(&mut self, scene: &mut Scene) {
         if self.phase != WorkerPhase::Working {
             return;
@@ -555,7 +555,7 @@ pub(crate) fn log_line(message: &str) -> Report {
     Report::Log { level: LogLevel::Info, message: message.into() }
 }
 
-fn not_begun(lease: LeaseId) -> Ended {
+fn not_started(lease: LeaseId) -> Ended {
     Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 

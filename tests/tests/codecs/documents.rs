@@ -34,12 +34,12 @@ fn blocks() -> Vec<Block> {
     let text = fs::read_to_string(root().join("docs/protocol.md")).expect("there is a document");
     let (mut chapter, mut section) = (String::new(), String::new());
     let mut blocks: Vec<Block> = Vec::new();
-    let mut goes_on = false;
+    let mut continues = false;
     for (number, line) in (1..).zip(text.lines()) {
         let is_block = line.starts_with("    ");
         match line.strip_prefix("    ") {
-            Some(line) if goes_on => {
-                blocks.last_mut().expect("it goes on").lines.push(line.to_owned());
+            Some(line) if continues => {
+                blocks.last_mut().expect("started block").lines.push(line.to_owned());
             }
             Some(line) => blocks.push(Block {
                 line: number,
@@ -56,7 +56,7 @@ fn blocks() -> Vec<Block> {
                 }
             }
         }
-        goes_on = is_block;
+        continues = is_block;
     }
     blocks
 }
@@ -162,7 +162,7 @@ fn every_verb_has_an_example() {
 
 /// Whether encoding the message again gives the same string.
 #[track_caller]
-fn is_written_so<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T {
+fn round_trips<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T {
     let text = compact(text);
     let message: T = codec::decode(text.as_bytes()).unwrap_or_else(|error| panic!("{place}: {error} in {text}"));
     let written = codec::encode(SerializationFormat::Json, &message);
@@ -181,16 +181,16 @@ fn the_examples_in_json_match_the_encoder() {
             read += usize::from(request.is_some() || reply.is_some() || item.starts_with('{'));
             match (&*block.chapter, request, reply) {
                 ("Between a client and the control plane", Some(text), _) => {
-                    is_written_so::<Request>(text, &place);
+                    round_trips::<Request>(text, &place);
                 }
                 ("Between a client and the control plane", _, Some(text)) => {
-                    is_written_so::<Reply>(text, &place);
+                    round_trips::<Reply>(text, &place);
                 }
                 ("Between a subworker and the control plane", Some(text), _) => {
-                    is_written_so::<WorkerRequest>(text, &place);
+                    round_trips::<WorkerRequest>(text, &place);
                 }
                 ("Between a subworker and the control plane", _, Some(text)) => {
-                    is_written_so::<WorkerReply>(text, &place);
+                    round_trips::<WorkerReply>(text, &place);
                 }
                 ("The original's dialect", Some(text), _) if text != "{}" => {
                     let read = python_compat::read(text.as_bytes(), Some(TaskPriority::Low));
@@ -273,6 +273,6 @@ fn the_byte_by_byte_exchange_is_correct() {
             }
             ids.push(id);
         }
-        assert_eq!(ids[0], ids[1], "an answer has the id of its request");
+        assert_eq!(ids[0], ids[1], "the reply has the id of its request");
     }
 }

@@ -349,7 +349,7 @@ impl ser::SerializeStructVariant for Parts<'_> {
     }
 
     fn end(self) -> Result<Shape, Error> {
-        let (number, name) = self.variant.expect("it was begun as a variant");
+        let (number, name) = self.variant.expect("started variant");
         Ok(self.tracer.0.learn_variant(self.name, number, name, Payload::Fields(self.fields)))
     }
 }

@@ -42,12 +42,12 @@ impl Page {
     pub(crate) async fn open(cluster: &Cluster, window: Window) -> Self {
         let port = cluster.ports().spare(0);
         let driver = start_driver(port);
-        let log = cluster.folder().join("chromium.log");
+        let log = cluster.directory().join("chromium.log");
         let options = json!({
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
                 "--enable-logging", format!("--log-file={}", log.display()),
-                format!("--user-data-dir={}", cluster.folder().join("browser").display()),
+                format!("--user-data-dir={}", cluster.directory().join("browser").display()),
             ],
             // Only device emulation makes a window as narrow as a phone.
             "mobileEmulation": { "deviceMetrics": { "width": window.0, "height": window.1, "pixelRatio": 1.0, "mobile": false } },
@@ -120,5 +120,5 @@ fn start_driver(port: u16) -> Background {
 }
 
 fn find(name: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
