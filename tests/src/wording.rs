@@ -12,8 +12,8 @@ pub const NO_REPLY: &str = "no reply, retrying";
 pub const WAITS: &str = "waiting for it to end";
 /// The last line of a server.
 pub const STOPPED: &str = " stopped";
-/// A client was disconnected because it has too many open requests.
-pub const TOO_MANY_REQUESTS: &str = "the most open requests";
+/// A peer was disconnected: it has too many open requests, or does not read its replies.
+pub const PEER_DISCONNECTED: &str = "disconnected a peer";
 /// All modules of the start are loaded or refused.
 pub const MODULES_SETTLED: &str = "all modules are loaded or refused";
 /// Compiled code is not kept.

@@ -151,7 +151,7 @@ fn list_shows_schemas_and_each_module_once() {
     assert_eq!(loaded["task"], "total");
     assert_eq!(loaded["parameters"][0]["schema"], json!({"type": "string"}));
     let order = &loaded["parameters"][1]["schema"];
-    assert_eq!(order["$defs"]["Item"]["properties"]["price"]["description"], "The price of one, in euros.");
+    assert_eq!(order["$defs"]["Item"]["properties"]["price"]["description"], "The price of one item, in euros.");
     assert_eq!(loaded["result"]["schema"]["properties"]["total"]["type"], "number");
     let mut errors = Transcript::new();
     errors.add(&inspect(&["--schema", "totals"]).with_code(5));

@@ -153,7 +153,7 @@ fn a_peer_with_all_open_requests_blocks_no_other() {
         while (0..OPEN_MAX / 8).try_for_each(|id| greedy.send_request(id + 2, &lookup)).is_ok() {}
     });
     let steady = Steady::start(&cluster);
-    let disconnected = || cluster.control_plane.log().contains(wording::TOO_MANY_REQUESTS).then_some(());
+    let disconnected = || cluster.control_plane.log().contains(wording::PEER_DISCONNECTED).then_some(());
     eventually("the greedy peer is disconnected", 4 * TIMEOUT, disconnected);
     steady.stop();
     flood.join().expect("it ends");
