@@ -48,7 +48,7 @@ pub(super) struct ControlPlaneCommand {
     /// Maximum time to keep a result
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "DURATION", value_parser = parse_duration)]
     result_cache_ttl: Duration,
-    /// Maximum time that tasks which no worker has wait for a worker, after startup and after the loss of a
+    /// Maximum time that tasks whose name no worker serves wait for one, after startup and after the loss of a
     /// worker. Then they fail as not-found
     #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     unknown_grace: Duration,
