@@ -11,7 +11,7 @@ use crate::host;
 /// [`context::follow_up`](crate::context::follow_up).
 ///
 /// It is submitted with the outcome of the attempt, and discarded if the attempt fails. Its id is derived
-/// from the id of this task and the number of the call, so an attempt that runs twice submits the same
+/// from the id of this task and its index among the accepted follow-ups, so an attempt that runs twice submits the same
 /// follow-ups once, if it submits them in the same order.
 ///
 /// Options that are not set have the defaults of the named task.
@@ -54,7 +54,7 @@ pub enum Priority {
     Low,
 }
 
-/// The contract's `options`. Durations are in seconds.
+/// The JSON `options` of the WIT function `submit`. Durations are in seconds.
 #[derive(Debug, Default, Serialize)]
 struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! The contract's host functions, in this crate's own types.
+//! The imported WIT functions, in this crate's types.
 
 use crate::export::bindings::fastworker::task::host;
 use crate::log::Level;

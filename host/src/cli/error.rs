@@ -1,7 +1,7 @@
 //! The error of a command: the message, a hint on what to do, and the exit code.
 //!
-//! All errors of the program are converted to messages here, by one `From` per error type in [`client`] and
-//! [`server`]. There is no hint if it would only repeat the message.
+//! Errors are converted to messages by one `From` per type, in [`client`], [`server`] and `bench`; [`host`] checks host
+//! names for hints. There is no hint if it would only repeat the message.
 
 use std::{fmt, io, time::Duration};
 

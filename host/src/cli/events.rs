@@ -16,7 +16,7 @@ use crate::{
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Delay before the next request after a refusal.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Time without a reply after which the control plane counts as unreachable.
+/// Time without a reply after which a note says that the control plane is not responding.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[derive(Args, Debug)]

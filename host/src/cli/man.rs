@@ -29,7 +29,7 @@ impl ManCommand {
             pages.retain(|(name, _)| *name == page_name);
         }
         if pages.is_empty() {
-            return Err(command_not_found(&self.command.join("-")));
+            return Err(command_not_found(&self.command.join(" ")));
         }
         let Some(folder) = self.out else {
             for (_, page) in pages {
@@ -55,7 +55,7 @@ impl ManCommand {
 fn command_not_found(command: &str) -> CliError {
     let names = command_tree::names();
     let hint = did_you_mean(command, names.iter().map(String::as_str));
-    CliError::new(EXIT_USAGE, format!("there is no command '{}'", command.replace('-', " ")))
+    CliError::new(EXIT_USAGE, format!("there is no command '{command}'"))
         .hint(hint.unwrap_or_else(|| "fastworker --help lists the commands".to_owned()))
 }
 

@@ -41,7 +41,7 @@ pub(super) struct ServerOptions {
 
 impl ServerOptions {
     /// Sets up logging and limits, calls `start`, and calls `stop` after the first signal. A later signal ends the
-    /// process immediately, after calling what `on_second_signal` returned. `start` must call [`Signals::serve`]
+    /// process immediately, after calling what `on_second_signal` returned. `start` must call [`Signals::mark_ready`]
     /// before it reports readiness, since a signal may follow immediately.
     pub(super) fn run<S>(
         &self,

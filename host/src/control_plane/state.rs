@@ -67,8 +67,8 @@ mod workers;
 
 use limits::park_limit;
 pub use limits::{
-    BEAT_INTERVAL_MIN, DELIVERY_MAX, ETA_CHECK_INTERVAL, LEASE_GRACE, LOOKAHEAD, LOSSES_MAX, Limits, RECHECK_DELAY,
-    STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
+    BEAT_INTERVAL_MIN, DELIVERY_MAX, ETA_CHECK_INTERVAL, LEASE_GRACE, LOSSES_MAX, Limits, PREFETCH_TIME_MAX,
+    RECHECK_DELAY, STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
 };
 pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
 use parked::{Parked, ParkedId, WaitCondition};

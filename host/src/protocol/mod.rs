@@ -43,7 +43,7 @@ pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 /// Size in bytes of the documents in a frame after which no more are added.
 pub const FRAME_TARGET: usize = 256 * 1024;
 /// Maximum number of leases that a slot holds at a time.
-pub const LOOKAHEAD_MAX: usize = 256;
+pub const PREFETCH_MAX: usize = 256;
 /// Maximum number of leases in a message of a worker.
 pub const HOLDS_MAX: usize = 1 << 20;
 /// Maximum number of reports in a message of a worker.

@@ -9,7 +9,7 @@ use fastworker::{
         state::{AnyReply, Effect, LOSSES_MAX, State},
         worker_registry::WorkerKey,
     },
-    protocol::{LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply, WorkerRequest},
+    protocol::{Lease, LeaseId, PREFETCH_MAX, WorkerReply, WorkerRequest},
     task::{TaskId, TaskPriority},
 };
 use uuid::Uuid;
@@ -57,7 +57,7 @@ impl Grants {
             let SimRequest::Worker(WorkerRequest::Work(work)) = &*to.request else {
                 return Err(format!("leases in reply to {:?}", to.request));
             };
-            ensure(leases.len() <= LOOKAHEAD_MAX.min(work.capacity as usize), || {
+            ensure(leases.len() <= PREFETCH_MAX.min(work.capacity as usize), || {
                 format!("{} leases for a capacity of {}", leases.len(), work.capacity)
             })?;
             let newest = self.granted.last_key_value().map(|(lease, _)| *lease);

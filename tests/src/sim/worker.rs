@@ -15,7 +15,7 @@ use fastworker::{
     control_plane::state::AnyReply,
     json::Json,
     protocol::{
-        Beat, CONFIRM_WAIT, CatalogChange, Ended, LOOKAHEAD_MAX, Lease, LeaseId, Note, Order, Registration, WAIT_MAX,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, Note, Order, PREFETCH_MAX, Registration, WAIT_MAX,
         WORK_WAIT, Work, WorkerReply, WorkerRequest,
     },
     task::{
@@ -333,7 +333,7 @@ impl Worker {
         let capacity = match draining || !rest.is_empty() {
             true => 0,
             false if scene.rng.u8(0..10) == 0 => scene.rng.u32(1..4),
-            false => u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX),
+            false => u32::try_from(PREFETCH_MAX).unwrap_or(u32::MAX),
         };
         let ended = std::mem::replace(&mut model_slot.ended, rest);
         let patience = match (self.local, ended.is_empty()) {

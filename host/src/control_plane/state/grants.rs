@@ -2,11 +2,11 @@
 
 use std::{mem, time::Duration};
 
-use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, Phase, Responder, State, Timer, WorkerKey};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, PREFETCH_TIME_MAX, Phase, Responder, State, Timer, WorkerKey};
 use crate::control_plane::{events::NewEvent, queue::QueueKey, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
-    protocol::{EventKind, FRAME_TARGET, LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply},
+    protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, PREFETCH_MAX, WorkerReply},
     task::TaskId,
     transport::transfer_time,
 };
@@ -58,7 +58,7 @@ impl<R: Responder> State<R> {
         };
         // A slot gets no more than its share of the queue, so that no other slot stays idle.
         let share = self.queue.ready().div_ceil(self.registry.slots().max(1));
-        let count_max = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
+        let count_max = capacity.min(share).clamp(1, PREFETCH_MAX);
         let Some((queue_key, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
         let mut ahead = worker.mean_run(&queue_key.name);
         let measure =
@@ -71,7 +71,7 @@ impl<R: Responder> State<R> {
             && let Some(planned) = ahead
             && let Some((next, id)) = self.queue.head(queue_key.priority, worker.names())
         {
-            ahead = worker.mean_run(&next.name).map(|mean| planned + mean).filter(|sum| *sum <= LOOKAHEAD);
+            ahead = worker.mean_run(&next.name).map(|mean| planned + mean).filter(|sum| *sum <= PREFETCH_TIME_MAX);
             let size;
             (is_quarantined, size) = measure(&id);
             bytes += size;

@@ -6,7 +6,7 @@ use super::{BEAT_INTERVAL_MIN, Phase, RECHECK_DELAY, RequeueCause, Responder, St
 use crate::{
     clock::{Moment, Now},
     control_plane::{events::NewEvent, worker_registry::Arrival},
-    protocol::{BEAT_WAIT, Beat, EventKind, HOLDS_MAX, LOOKAHEAD_MAX, LeaseId, Order, RefusalCode, WorkerReply},
+    protocol::{BEAT_WAIT, Beat, EventKind, HOLDS_MAX, LeaseId, Order, PREFETCH_MAX, RefusalCode, WorkerReply},
     transport::Peer,
 };
 
@@ -17,7 +17,7 @@ impl<R: Responder> State<R> {
         let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
-        let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
+        let holds_max = worker.size() as usize * PREFETCH_MAX;
         if beat.holds.len() > holds_max {
             let message = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
             return self.refuse_worker(reply_to, RefusalCode::BadRequest, message);

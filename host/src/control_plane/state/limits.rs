@@ -4,28 +4,30 @@ use std::time::Duration;
 
 use crate::protocol::WAIT_MAX;
 
-/// Maximum expected run time of the tasks that are granted to a slot together, beyond the first.
-pub const LOOKAHEAD: Duration = Duration::from_millis(2);
-/// Maximum number of worker crashes while a task ran; the last one ends it as `worker-lost`.
+/// Maximum expected run time of the tasks that are granted to a slot together. The first is granted however long it runs.
+pub const PREFETCH_TIME_MAX: Duration = Duration::from_millis(2);
+/// Number of worker crashes while a task ran after which it fails as `worker-lost`.
 pub const LOSSES_MAX: u32 = 3;
 /// Interval at which the wall clock is compared with the next `eta`, as it may jump.
 pub const ETA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Delay before the next heartbeat of a worker that a lease was revoked from, to check what it holds.
 pub const RECHECK_DELAY: Duration = Duration::from_millis(20);
-/// Timeout for the delivery of a lease to its slot. Longer than a slot takes to repeat a request that
-/// carried outcomes: a lease that was run in that time must not count as undelivered.
+/// Time after a grant, beyond its transfer, before heartbeats without the lease show that it never arrived.
+/// Longer than a slot takes to repeat a request with outcomes: otherwise a lease that was delivered and run,
+/// and whose outcome is being repeated, would look undelivered.
 pub const DELIVERY_MAX: Duration = Duration::from_millis(2_800);
 /// Minimum interval between two heartbeats that together show that a lease never arrived: one alone may
 /// have been written before it did.
 pub const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(500);
-/// Maximum number of tasks named by parked requests; further requests get a reply immediately.
+/// Maximum number of tasks named by parked requests; further lookups get a reply immediately.
 pub const WAITED_TASKS_MAX: usize = 1_000_000;
-/// Minimum lateness of a worker's timeout that shows that this process itself was suspended.
+/// If the timer of a worker's timeout fires this late, this process was suspended, and the worker gets more time.
 pub const STALL_MIN: Duration = Duration::from_secs(1);
-/// Timeout of a slot that does not report, after its leases must have ended.
+/// Time after the end of a slot's last attempt before its leases are revoked, if it does not report.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
-/// Default time in which a worker is expected to return after a start or a loss.
+/// Default time that tasks wait for a worker to (re)connect, after a start of the control plane or the loss of a
+/// worker.
 pub const UNKNOWN_GRACE: Duration = Duration::from_secs(30);
 
 /// The bounds of the state.

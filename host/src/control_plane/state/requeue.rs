@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Revokes a lease, and puts its task back at its old position in the queue. Returns the task if this counts
-    /// as a worker crash.
+    /// Revokes a lease, and puts its task back at its old position in the queue, or ends it after too many crashes.
+    /// Returns the task if this counts as a worker crash.
     pub(super) fn requeue(&mut self, now: Now, lease: LeaseId, cause: RequeueCause<'_>) -> Option<TaskId> {
         let Granted { task: id, .. } = self.leases.remove(&lease)?;
         let record = self.tasks.get_mut(&id)?;

@@ -17,10 +17,10 @@ use crate::{
 const TASKS_PER_STEP_MAX: usize = 1_000;
 /// Maximum number of names whose tasks fail in one step.
 const NAMES_PER_STEP_MAX: usize = 20;
+/// Delay between two steps.
+const STEP_DELAY: Duration = Duration::from_millis(1);
 /// Delay before the next check whether modules are still being loaded.
 const LOADING_CHECK_DELAY: Duration = Duration::from_millis(250);
-/// Delay between two such steps.
-const STEP_DELAY: Duration = Duration::from_millis(1);
 /// Maximum number of tasks that move to the priority of a module that was loaded after their submission.
 const MOVED_MAX: usize = 10_000;
 

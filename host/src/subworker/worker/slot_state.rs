@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     lock::{self, lock},
-    protocol::{Ended, LOOKAHEAD_MAX, Lease, LeaseId, Work},
+    protocol::{Ended, Lease, LeaseId, PREFETCH_MAX, Work},
     runtime::{AttemptId, Reports, Stopper},
     task::Report,
 };
@@ -95,7 +95,7 @@ impl SlotInner {
         let ended = take_frame(&mut self.ended);
         // Outcomes that do not fit are sent with the next request; until then no lease is requested.
         let wants_more = self.ended.is_empty() && !wants_none;
-        let capacity = if wants_more { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
+        let capacity = if wants_more { u32::try_from(PREFETCH_MAX).unwrap_or(u32::MAX) } else { 0 };
         (capacity > 0 || !ended.is_empty()).then(|| self.request(slot, ended, capacity))
     }
 

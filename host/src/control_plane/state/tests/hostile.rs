@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     control_plane::worker_registry::{CATALOG_BYTES_MAX, CATALOGS_BYTES_MAX, SLOTS_MAX, WORKERS_MAX},
-    protocol::{EventQuery, FRAME_ITEMS_MAX, LOOKAHEAD_MAX},
+    protocol::{EventQuery, FRAME_ITEMS_MAX, PREFETCH_MAX},
     task::TASK_NAME_MAX,
 };
 
@@ -71,9 +71,9 @@ fn workers_and_their_catalogs_are_bounded() {
 fn a_worker_cannot_hold_more_leases_than_its_slots() {
     let mut story = Story::with_worker(2);
     let holds = |count: usize| vec![LeaseId(7); count];
-    let replies = story.beat(&holds(2 * LOOKAHEAD_MAX));
+    let replies = story.beat(&holds(2 * PREFETCH_MAX));
     assert!(matches!(&replies[..], [AnyReply::Worker(WorkerReply::Orders(_))]), "{replies:?}");
-    let replies = story.beat(&holds(2 * LOOKAHEAD_MAX + 1));
+    let replies = story.beat(&holds(2 * PREFETCH_MAX + 1));
     assert!(matches!(&replies[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "{replies:?}");
 }
 
