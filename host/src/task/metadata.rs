@@ -3,12 +3,16 @@
 //! A task carries it from its submission to its result, and to each attempt. Its content is not
 //! read here. Without metadata it is the shared document `{}`, which costs nothing.
 
-use std::{borrow::Cow, collections::BTreeMap};
+#[cfg(feature = "runtime")]
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::ser::SerializeStruct;
 use serde_json::value::RawValue;
 
-use super::{TaskId, TaskPriority};
+use super::TaskId;
+#[cfg(feature = "runtime")]
+use super::TaskPriority;
 use crate::json::Json;
 
 /// Maximum length of the metadata of a task, in bytes.
@@ -80,8 +84,9 @@ pub(crate) fn of_child(parent: &TaskId, metadata: &Json) -> Json {
     merge(metadata, &parent)
 }
 
-/// Returns the metadata that a guest gets: that of its task, and the priority. A priority among the submitter's own
-/// fields comes before it, so that readers use the real one.
+/// Returns the metadata that a guest gets: that of its task, and the task's priority, which replaces a field of that
+/// name.
+#[cfg(feature = "runtime")]
 pub(crate) fn of_attempt(metadata: &Json, priority: TaskPriority) -> Cow<'static, str> {
     let fields = metadata.as_str().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
     match fields.map(str::trim_ascii).unwrap_or_default() {
@@ -91,8 +96,20 @@ pub(crate) fn of_attempt(metadata: &Json, priority: TaskPriority) -> Cow<'static
             TaskPriority::Normal => r#"{"priority":"normal"}"#,
             TaskPriority::Low => r#"{"priority":"low"}"#,
         }),
-        fields => Cow::Owned(format!(r#"{{{fields},"priority":"{priority}"}}"#)),
+        fields if !fields.contains("priority") => Cow::Owned(format!(r#"{{{fields},"priority":"{priority}"}}"#)),
+        _ => Cow::Owned(with_priority(metadata, priority)),
     }
+}
+
+/// The same for metadata that may have a field `priority`.
+#[cfg(feature = "runtime")]
+fn with_priority(metadata: &Json, priority: TaskPriority) -> String {
+    let priority = Json::of(&priority).unwrap_or_else(|_| Json::null());
+    let merged = Json::read::<BTreeMap<String, &RawValue>>(metadata).and_then(|mut fields| {
+        fields.insert("priority".to_owned(), priority.read()?);
+        serde_json::to_string(&fields)
+    });
+    merged.unwrap_or_else(|_| "{}".to_owned())
 }
 
 #[cfg(test)]
@@ -135,6 +152,6 @@ mod tests {
         }
         let expected = r#"{"tags":["a"],"priority":"high"}"#;
         assert_eq!(of(r#"{ "tags":["a"] }"#, TaskPriority::High), expected);
-        assert!(Json::parse(&of(r#"{"priority":1,"a":{}}"#, TaskPriority::Low)).is_ok());
+        assert_eq!(of(r#"{"priority":1,"a":{}}"#, TaskPriority::Low), r#"{"a":{},"priority":"low"}"#);
     }
 }
