@@ -116,7 +116,7 @@ impl Gui {
 }
 
 impl ControlPlaneCommand {
-    /// Rejects a port that is used twice, which would otherwise be reported as in use by another program.
+    /// Rejects a port that two of these options use, which would otherwise be reported as in use by another program.
     fn check_ports(&self) -> Result<(), CliError> {
         let base = &self.base_address;
         let last = base.port().saturating_add(MANAGEMENT_OFFSET);

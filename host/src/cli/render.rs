@@ -16,7 +16,7 @@ mod table;
 mod text;
 mod time;
 
-// One file for each subject.
+// Output by subject; events are in `workers`.
 mod bench;
 mod callbacks;
 mod modules;

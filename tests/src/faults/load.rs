@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 /// Number of concurrent calls.
 const WIDTH: u64 = 8;
-/// Every so many calls, one takes longer, so that faults hit running tasks.
+/// Interval, in calls, at which one takes longer, so that faults hit running tasks.
 const SLOW: u64 = 8;
 /// Pause before a refused call is repeated.
 const PAUSE: Duration = Duration::from_millis(20);
