@@ -10,7 +10,7 @@ use clap_complete::{
     engine::{CompletionCandidate, PathCompleter},
 };
 
-use super::{ConnectionOptions, command_tree, usage};
+use super::{ConnectionOptions, build::Language, command_tree, usage};
 use crate::{
     client::{Client, ClientError},
     escape,
@@ -124,6 +124,11 @@ pub(super) fn formats() -> Vec<CompletionCandidate> {
 /// The kinds of events.
 pub(super) fn event_kinds() -> Vec<CompletionCandidate> {
     EventKind::ALL.map(|kind| kind.as_str().into()).into()
+}
+
+/// The languages of sources.
+pub(super) fn languages() -> Vec<CompletionCandidate> {
+    Language::ALL.map(|language| language.as_str().into()).into()
 }
 
 /// The commands that have a manual page.

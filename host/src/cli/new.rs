@@ -1,6 +1,6 @@
 //! `fastworker new`
 //!
-//! The guest SDK is not in a registry: its sources are embedded in this program ([`sdk`]) and copied next to the new
+//! The guest SDK is not in a registry: its sources are embedded in this program and copied next to the new
 //! crate, which has a path dependency on them.
 
 use std::{
@@ -10,9 +10,13 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE, error::os_message, parse_bool, render};
+use super::{
+    CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE,
+    build::{Language, sdk},
+    error::os_message,
+    parse_bool, render,
+};
 
-mod sdk;
 mod workspace;
 
 use workspace::{WorkspacePlacement, normalize};
@@ -92,10 +96,7 @@ impl NewCommand {
         }
         let copy = normalize(&std::path::absolute(folder)?.join(copy));
         if sdk.is_none() && !copy.join("Cargo.toml").exists() {
-            for (path, text) in sdk::FILES {
-                write_file(&copy.join(path), text)?;
-            }
-            write_file(&copy.join("Cargo.toml"), &sdk::workspace_manifest())?;
+            sdk::write(Language::Rust, &copy)?;
         }
         Ok(())
     }

@@ -51,6 +51,8 @@ mod load;
 
 mod component;
 
+mod wrap;
+
 mod compiled;
 
 mod fingerprint;
@@ -88,6 +90,7 @@ pub use self::{
     sources::{SourceError, existing_files, expand, missing_source},
     watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
     watchdog::Stopper,
+    wrap::wrap_core_module,
 };
 use self::{
     compiled::Cache,
