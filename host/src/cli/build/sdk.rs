@@ -70,12 +70,19 @@ fn rust_workspace(files: Vec<SdkFile>) -> Vec<SdkFile> {
 fn rust_workspace_manifest() -> String {
     let manifest = include_str!("../../../sdk/workspace.toml");
     let (without_profiles, _) = manifest.split_once("\n[profile").unwrap_or((manifest, ""));
-    let members = format!(r#"members = ["{RUST_FOLDER}", "{RUST_FOLDER}/macros"]"#);
-    let lines = without_profiles
-        .lines()
-        .filter(|line| !line.starts_with("default-members"))
-        .map(|line| if line.starts_with("members") { members.as_str() } else { line });
-    lines.chain([""]).collect::<Vec<_>>().join("\n")
+    let mut lines = without_profiles.lines();
+    let mut kept = Vec::new();
+    while let Some(line) = lines.next() {
+        let is_list_of_members = ["members", "default-members", "exclude"].iter().any(|key| line.starts_with(key));
+        if !is_list_of_members {
+            kept.push(line);
+        } else if !line.contains(']') {
+            // It goes on until its closing bracket.
+            lines.by_ref().find(|line| line.starts_with(']'));
+        }
+    }
+    let members = format!("[workspace]\nmembers = [\"{RUST_FOLDER}\", \"{RUST_FOLDER}/macros\"]\n");
+    kept.join("\n").replacen("[workspace]\n", &members, 1) + "\n"
 }
 
 /// Writes a language's SDK into a folder.
@@ -168,7 +175,7 @@ mod tests {
             assert!(manifest.contains(section), "{manifest}");
         }
         assert!(manifest.contains("\nmembers = [\"guest-sdk/rust\", \"guest-sdk/rust/macros\"]\n"), "{manifest}");
-        assert!(!manifest.contains("default-members") && !manifest.contains("[profile"), "{manifest}");
+        assert!(!manifest.contains("\"host\"") && !manifest.contains("[profile"), "{manifest}");
     }
 
     #[test]
