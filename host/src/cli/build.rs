@@ -1,8 +1,11 @@
 //! `fastworker build`: a task module from sources in any supported language.
 //!
 //! This file has the command and the steps that all languages share: find out what the source is, build it, make a
-//! component of a core module, load it as a worker would, and only then replace the module file. Each language has a
-//! file with its own part.
+//! component of a core module, load it as a worker would, and only then replace the module file.
+//!
+//! Each language has a file with its own part: its pinned [`Tool`](tools::Tool)s and a function that gets a [`Build`] and
+//! returns an [`Artifact`], the bytes of a component or of a core module. Its SDK is a link in `sdk/` of this package
+//! ([`sdk`]), and its template for `fastworker new` a folder in `new/templates/`.
 
 use std::{
     fs,

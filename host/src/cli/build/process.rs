@@ -146,7 +146,8 @@ fn send_lines(pipe: impl Read, lines: &mpsc::SyncSender<String>) {
     let mut line = Vec::new();
     while pipe.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line);
-        if lines.send(text.trim_end_matches(['\n', '\r']).to_owned()).is_err() {
+        let text = text.trim_end();
+        if !text.is_empty() && lines.send(text.to_owned()).is_err() {
             return;
         }
         line.clear();

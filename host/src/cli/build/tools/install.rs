@@ -96,7 +96,7 @@ fn pip(folder: &Path, requirements: &str, output: &dyn BuildOutput) -> Result<()
     let (mut command, temporary) = pip_command(&python, folder, output)?;
     command.args(["install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--no-compile"]);
     command.args(["--require-hashes", "--only-binary", ":all:", "--no-deps", "--requirement"]).arg(&list);
-    command.arg("--target").arg(folder);
+    command.arg("--target").arg(folder).env("PIP_ROOT_USER_ACTION", "ignore");
     let installed = process::run(&mut command, output);
     if let Some(temporary) = temporary {
         let _ = remove(&temporary);
