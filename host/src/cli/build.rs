@@ -16,14 +16,10 @@ use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    CliError, CommandResult, EXIT_FAILURE, complete, interruption_handler, parse_bool, parse_from_str, render,
+    CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE, complete, interruption_handler, parse_bool, parse_from_str,
+    render,
 };
-use crate::{
-    runtime::{self, Catalog, Runtime},
-    shutdown::Signals,
-    subworker::ModulesConfig,
-    task::ModuleInfo,
-};
+use crate::{runtime, shutdown::Signals, subworker::ModulesConfig, task::ModuleInfo};
 
 // What is built, and with what.
 mod context;
@@ -44,11 +40,11 @@ mod rust;
 mod zig;
 
 use context::ScratchFolder;
-pub(super) use context::{Artifact, Build};
+pub(super) use context::{Artifact, Build, cannot};
 pub(super) use language::Language;
 pub(super) use process::{BuildOutput, kill_all};
 pub(super) use source::Source;
-pub(super) use tools::MissingTools;
+pub(super) use tools::{MissingTools, cache_folder};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
@@ -85,8 +81,9 @@ impl BuildCommand {
         let source = Source::find(&self.path, self.lang)?;
         let missing = if self.install { MissingTools::Install } else { MissingTools::Report };
         let output = render::BuildProgress::new();
-        let built = build(&source, self.output.as_deref(), missing, &output)?;
-        render::print_built(&built.module, self.json)
+        let destination = self.output.as_deref().map_or(Destination::Source, Destination::File);
+        let module = build(&source, destination, missing, &output)?;
+        render::print_built(&module, self.json)
     }
 }
 
@@ -103,48 +100,63 @@ pub(super) fn listen_for_signals(json: bool) -> Result<Signals, CliError> {
     Signals::listen(leave).map_err(|error| CliError::new(EXIT_FAILURE, format!("cannot listen for signals: {error}")))
 }
 
-/// A module that was built, and loaded to see its tasks.
-pub(super) struct Built {
-    /// Its file and tasks.
-    pub(super) module: ModuleInfo,
-    /// The runtime and the catalog with it, to run its tasks.
-    pub(super) runtime: Runtime,
-    pub(super) catalog: Catalog,
+/// Where a module is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Destination<'a> {
+    /// `NAME.wasm` next to the source file, or in the project's folder.
+    Source,
+    /// `NAME.wasm` in this folder.
+    Folder(&'a Path),
+    /// This file.
+    File(&'a Path),
 }
 
-/// Builds a source, loads the module, and puts it at `output` or its default place. If anything fails, an older module
-/// there stays as it is.
+impl Destination<'_> {
+    /// The path of a module with this name; relative if the source was given so.
+    fn path(self, source: &Source, name: &str) -> PathBuf {
+        let folder = match self {
+            Self::File(file) => return file.to_owned(),
+            Self::Folder(folder) => folder,
+            Self::Source if source.file.is_some() => source.path.parent().unwrap_or(Path::new("")),
+            Self::Source => &source.path,
+        };
+        let file = format!("{name}.wasm");
+        if folder == Path::new(".") { PathBuf::from(file) } else { folder.join(file) }
+    }
+}
+
+/// Builds a source, loads the module, and puts it at its destination. If anything fails, an older module there stays as
+/// it is. Returns the module with its path and tasks.
 ///
 /// # Errors
 /// If a tool is missing or fails, or the module cannot be loaded.
 pub(super) fn build(
     source: &Source,
-    output: Option<&Path>,
+    destination: Destination<'_>,
     missing: MissingTools,
     progress: &dyn BuildOutput,
-) -> Result<Built, CliError> {
+) -> Result<ModuleInfo, CliError> {
     let build = Build::new(source, missing, progress)?;
     let Artifact { bytes, name } = build_language(&build)?;
     let bytes = component_of(bytes, source)?;
-    let module = output.map_or_else(|| default_output(source, name.as_deref()), Path::to_owned);
+    let module = destination.path(source, name.as_deref().unwrap_or(&source.name));
+    let cannot_write = |error| cannot("write", &module, &error).hint("choose another file with --output");
     let folder = module.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let cannot_write = |error| context::cannot("write", &module, &error).hint("choose another file with --output");
-    if !folder.is_dir() {
-        fs::create_dir_all(folder).map_err(cannot_write)?;
-    }
+    fs::create_dir_all(folder).map_err(cannot_write)?;
     // In the same file system, and under the same name: some modules are named after their file.
     let new_folder = ScratchFolder::new(folder)?;
-    let file_name = module.file_name().ok_or_else(|| no_file_name(&module))?;
+    let file_name = module.file_name().ok_or_else(|| {
+        CliError::new(EXIT_USAGE, format!("{} is not the name of a file", module.display()))
+            .hint("choose a file with --output, such as tasks.wasm")
+    })?;
     let new = new_folder.0.join(file_name);
     fs::write(&new, &bytes).map_err(cannot_write)?;
     progress.begin(&format!("compiling and checking {}", module.display()));
     let loaded = load(&new);
     progress.end();
-    let (runtime, catalog) = loaded.map_err(|error| unusable(source, &new, &module, error))?;
+    let info = loaded.map_err(|error| unusable(source, &new, &module, error))?;
     fs::rename(&new, &module).map_err(cannot_write)?;
-    let mut info = catalog.describe().into_iter().next().ok_or_else(|| no_file_name(&module))?;
-    info.path = module.display().to_string();
-    Ok(Built { module: info, runtime, catalog })
+    Ok(ModuleInfo { path: module.display().to_string(), ..info })
 }
 
 /// Builds with the language's own tools.
@@ -174,17 +186,11 @@ fn component_of(bytes: Vec<u8>, source: &Source) -> Result<Vec<u8>, CliError> {
     })
 }
 
-/// `NAME.wasm` next to the source file, or in the project's folder; relative if the source was given so.
-fn default_output(source: &Source, name: Option<&str>) -> PathBuf {
-    let folder = if source.file.is_some() { source.path.parent().unwrap_or(Path::new("")) } else { &source.path };
-    let file = format!("{}.wasm", name.unwrap_or(&source.name));
-    if folder == Path::new(".") { PathBuf::from(file) } else { folder.join(file) }
-}
-
 /// Loads a module as a worker does.
-fn load(path: &Path) -> Result<(Runtime, Catalog), CliError> {
+fn load(path: &Path) -> Result<ModuleInfo, CliError> {
     let sources = vec![path.display().to_string()];
-    Ok(ModulesConfig { sources, concurrency: 1, ..ModulesConfig::default() }.load()?)
+    let (_runtime, catalog) = ModulesConfig { sources, concurrency: 1, ..ModulesConfig::default() }.load()?;
+    catalog.describe().into_iter().next().ok_or_else(|| CliError::new(EXIT_FAILURE, "it is not a module"))
 }
 
 /// The error for a module that was built but cannot be loaded, which names the file that the author knows.
@@ -192,9 +198,4 @@ fn unusable(source: &Source, new: &Path, module: &Path, mut error: CliError) -> 
     let message = error.message.replace(&new.display().to_string(), &module.display().to_string());
     error.message = format!("{} was built, but its module cannot be used: {message}", source.path.display());
     CliError { code: EXIT_FAILURE, ..error }
-}
-
-fn no_file_name(module: &Path) -> CliError {
-    CliError::new(super::EXIT_USAGE, format!("{} is not the name of a file", module.display()))
-        .hint("choose a file with --output, such as tasks.wasm")
 }

@@ -141,6 +141,12 @@ pub(super) fn modules() -> PathCompleter {
     PathCompleter::any().filter(|path: &Path| path.is_dir() || path.extension().is_some_and(|it| it == "wasm"))
 }
 
+/// Task modules, sources, and folders that may contain some.
+pub(super) fn modules_and_sources() -> PathCompleter {
+    let is_file = |path: &Path| Language::of_file(path).is_some() || path.extension().is_some_and(|it| it == "wasm");
+    PathCompleter::any().filter(move |path: &Path| path.is_dir() || is_file(path))
+}
+
 /// A candidate, unless it contains characters that a terminal would not show: a candidate is inserted unchanged,
 /// so it cannot be escaped.
 fn candidate(value: String, description: &str) -> Option<CompletionCandidate> {

@@ -136,7 +136,7 @@ impl<'a> Build<'a> {
 }
 
 /// The error of reading, writing or creating a file of a build.
-pub(super) fn cannot(verb: &str, path: &Path, error: &io::Error) -> CliError {
+pub(in crate::cli) fn cannot(verb: &str, path: &Path, error: &io::Error) -> CliError {
     CliError::new(EXIT_FAILURE, format!("cannot {verb} {}: {}", path.display(), os_message(error)))
 }
 

@@ -18,8 +18,8 @@ use crate::cli::{CliError, EXIT_FAILURE, error::os_message};
 
 /// The SDKs, by [`Language::sdk_name`].
 static SDKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/sdk");
-/// Folders of an SDK that are not a part of it: they appear when its tests run.
-const OTHER_FOLDERS: [&str; 5] = ["__pycache__", "node_modules", ".zig-cache", "zig-out", "target"];
+/// Folders of an SDK that its users do not need: its tests, and what appears when these run.
+const OTHER_FOLDERS: [&str; 6] = ["tests", "__pycache__", "node_modules", ".zig-cache", "zig-out", "target"];
 /// The folder of the Rust SDK below that of its workspace, as in the repository.
 pub(in crate::cli) const RUST_FOLDER: &str = "guest-sdk/rust";
 
