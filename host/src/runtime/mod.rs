@@ -13,6 +13,8 @@ mod slot;
 
 mod call;
 
+mod entry;
+
 mod attempt;
 
 mod ending;
@@ -50,6 +52,12 @@ mod module;
 mod load;
 
 mod component;
+
+mod program;
+
+mod program_io;
+
+mod sections;
 
 mod wrap;
 
