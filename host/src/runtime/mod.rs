@@ -31,6 +31,8 @@ mod follow_ups;
 
 mod wasi;
 
+pub mod grants;
+
 mod output;
 
 mod last_error;
@@ -93,6 +95,7 @@ use self::{
     compiled::Cache,
     compiler::{CompileJob, CompileSemaphore},
     engine::{EngineProfile, EngineSet},
+    grants::GrantTable,
     host_errors::{explain, is_host_error},
     watchdog::Watchdog,
 };
@@ -115,6 +118,8 @@ pub struct RuntimeConfig {
     pub register_timeout: Duration,
     /// Maximum size of a module file in bytes.
     pub module_max: u64,
+    /// What guests may reach, by module.
+    pub grants: Arc<GrantTable>,
     /// The directory of compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
     /// The compiler of the modules.
@@ -135,6 +140,7 @@ impl Default for RuntimeConfig {
             follow_ups_max: 1000,
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
+            grants: Arc::default(),
             cache_dir: None,
             compiler: Compiler::default(),
             compile_memory_max: COMPILE_MEMORY_MAX,
