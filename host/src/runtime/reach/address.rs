@@ -59,8 +59,6 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn addresses_that_are_not_public_are_known_in_every_notation() {
         let special = [

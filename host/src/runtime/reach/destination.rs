@@ -99,13 +99,6 @@ impl Destination {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// The address, if the host is one.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        match self.host {
-            Host::Ip(ip) => Some(SocketAddr::new(ip, self.port)),
-            Host::Name(_) => None,
-        }
-    }
 }
 
 impl fmt::Display for Destination {

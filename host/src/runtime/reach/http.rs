@@ -113,8 +113,9 @@ fn check(network: &Network, request: &Request<WasiBody>) -> Result<Destination, 
 async fn send(network: Arc<Network>, to: Destination, mut request: Request<WasiBody>, options: RequestOptions) -> Sent {
     let Timeouts { connect: connect_timeout, response: response_timeout, pause } = Timeouts::new(&network.limits, options);
     let connection = network.open_connection().map_err(|_| Error::ConnectionLimitReached)?;
+    let method = request.method().clone();
     let connected = timeout(connect_timeout, async {
-        let addresses = network.http_addresses(request.method().as_str(), &to).await;
+        let addresses = network.http_addresses(method.as_str(), &to).await;
         let addresses = addresses.map_err(|error| address_error(&network, error))?;
         connect(&to, &addresses, connection, connect_timeout).await
     });

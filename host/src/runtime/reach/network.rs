@@ -68,7 +68,6 @@ pub struct NetworkUsage {
 }
 
 /// The network of one attempt.
-#[derive(Debug)]
 pub(in crate::runtime) struct Network {
     grants: Arc<Grants>,
     pub(super) limits: NetworkLimits,
@@ -228,6 +227,11 @@ impl Network {
         Err(Refusal::tcp(address))
     }
 
+    /// Whether there is any TCP grant.
+    pub(super) fn has_tcp(&self) -> bool {
+        !self.grants.tcp.is_empty()
+    }
+
     fn tcp_grants(&self, host: &Host) -> impl Iterator<Item = &TcpGrant> {
         let host = host.to_string();
         self.grants.tcp.iter().filter(move |grant| grant.host.matches(&host))
@@ -282,8 +286,7 @@ fn permitted(found: Vec<SocketAddr>, is_named: impl Fn(IpAddr) -> bool) -> Resul
 }
 
 /// A connection that counts as open.
-#[derive(Debug)]
-pub(super) struct OpenConnection(Arc<Network>);
+pub(in crate::runtime) struct OpenConnection(Arc<Network>);
 
 impl OpenConnection {
     pub(super) fn network(&self) -> &Network {

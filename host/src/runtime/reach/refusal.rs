@@ -56,6 +56,15 @@ impl Refusal {
         }
     }
 
+    /// A TCP socket for a module without any TCP grant.
+    pub(super) fn socket() -> Self {
+        Self {
+            what: "opening a TCP socket".to_owned(),
+            why: String::new(),
+            option: "--allow-tcp HOST:PORT".to_owned(),
+        }
+    }
+
     /// A look-up whose address a grant must name.
     pub(super) fn tcp_address(host: &Host, address: SocketAddr) -> Self {
         Self {
