@@ -35,6 +35,8 @@ mod wasi;
 
 pub mod grants;
 
+pub mod policies;
+
 mod output;
 
 mod last_error;
@@ -108,6 +110,7 @@ use self::{
     engine::{EngineProfile, EngineSet},
     grants::GrantTable,
     host_errors::{explain, is_host_error},
+    policies::PolicyTable,
     watchdog::Watchdog,
 };
 use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
@@ -131,6 +134,8 @@ pub struct RuntimeConfig {
     pub module_max: u64,
     /// What guests may reach, by module.
     pub grants: Arc<GrantTable>,
+    /// What the operator sets for tasks, by module.
+    pub policies: Arc<PolicyTable>,
     /// The directory of compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
     /// The compiler of the modules.
@@ -152,6 +157,7 @@ impl Default for RuntimeConfig {
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
             grants: Arc::default(),
+            policies: Arc::default(),
             cache_dir: None,
             compiler: Compiler::default(),
             compile_memory_max: COMPILE_MEMORY_MAX,
