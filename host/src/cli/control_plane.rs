@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
+    config_file::ConfigFile,
     parse_base_address, parse_bool, parse_duration, parse_from_str, parse_number, print_when_loaded, render,
     values::{self, parse_worker_id},
 };
@@ -161,7 +162,7 @@ impl ControlPlaneCommand {
         }
     }
 
-    pub(super) fn run(self) -> CommandResult {
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
         self.check_ports()?;
         let config = ControlPlaneConfig {
             worker_id: self.worker_id,
@@ -178,7 +179,7 @@ impl ControlPlaneCommand {
             cluster_id: self.cluster_id,
             health: self.gui.health(),
             gui: self.gui.config(),
-            modules: self.modules.config(),
+            modules: self.modules.config(file)?,
             ..ControlPlaneConfig::default()
         };
         let json = self.server.json;

@@ -6,8 +6,11 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, Json, Kwargs, args_to_json, complete, interruption_handler,
-    kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number, parse_positive_duration, render,
+    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, Json, Kwargs, args_to_json, complete,
+    config_file::{ConfigFile, ConfigOptions},
+    grant_options::GrantOptions,
+    interruption_handler, kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number,
+    parse_positive_duration, render,
 };
 use crate::{
     clock::Timestamp,
@@ -44,17 +47,27 @@ pub(super) struct DevCommand {
     /// Maximum running time [default: the task's own, else 300s]
     #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "DURATION", value_parser = parse_positive_duration)]
     task_timeout: Option<Duration>,
+    #[command(flatten)]
+    config: ConfigOptions,
+    #[command(flatten)]
+    grants: GrantOptions,
     /// Print the result as JSON
     #[arg(long, env = "FASTWORKER_JSON", value_parser = parse_bool)]
     json: bool,
 }
 
 impl DevCommand {
-    pub(super) fn run(self) -> CommandResult {
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
         // Kept until the end: without a call of `serve`, a signal ends the process.
         let _signals = Signals::listen(interruption_handler("interrupted", self.json))
             .map_err(|error| CliError::new(EXIT_FAILURE, format!("cannot listen for signals: {error}")))?;
-        let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
+        let config = ModulesConfig {
+            sources: vec![self.module.clone()],
+            concurrency: 1,
+            grants: Arc::new(self.grants.table(file)?),
+            policies: Arc::new(file.policies.clone()),
+            ..ModulesConfig::default()
+        };
         let (runtime, catalog) = config.load().map_err(load_error)?;
         let module = catalog.find(&self.name).ok_or_else(|| self.task_not_found(&catalog))?;
         let info = module.info().tasks.iter().find(|task| task.name == self.name);

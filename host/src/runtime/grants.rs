@@ -8,6 +8,7 @@ mod dir;
 mod env;
 mod host;
 mod http;
+mod kind;
 mod need;
 mod scoped;
 mod secret;
@@ -20,6 +21,7 @@ pub use self::{
     env::{EnvError, EnvGrant},
     host::{HostError, HostPattern},
     http::{HttpError, HttpGrant, HttpScheme},
+    kind::{GrantError, GrantKind},
     need::{Need, NeedError},
     scoped::Scoped,
     secret::{Secret, SecretError, SecretGrant, SecretSource},
@@ -27,7 +29,7 @@ pub use self::{
 };
 
 /// Maximum grants of a [`GrantTable`].
-pub const GRANTS_MAX: usize = 10_000;
+pub const GRANTS_MAX: usize = 1_000;
 
 /// One thing that guests may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,14 +47,14 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// The option that grants it.
-    pub fn option(&self) -> &'static str {
+    /// What it grants.
+    pub fn kind(&self) -> GrantKind {
         match self {
-            Self::Env(_) => "--allow-env",
-            Self::Secret(_) => "--secret",
-            Self::Dir(_) => "--allow-dir",
-            Self::Http(_) => "--allow-http",
-            Self::Tcp(_) => "--allow-tcp",
+            Self::Env(_) => GrantKind::Env,
+            Self::Secret(_) => GrantKind::Secret,
+            Self::Dir(_) => GrantKind::Dir,
+            Self::Http(_) => GrantKind::Http,
+            Self::Tcp(_) => GrantKind::Tcp,
         }
     }
 

@@ -32,6 +32,7 @@ use super::{
     host_errors::explain,
     module::{LoadedModule, Module, module_name},
     output::cut,
+    policies,
     program::{self, Program},
     reach::Reach,
     slot::CallEnd,
@@ -69,12 +70,18 @@ pub(super) fn load_bytes<'a>(
         Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
         result => result,
     };
-    let RegisteredModule { prepared, entry, tasks, imports, engine } = registered?;
+    let RegisteredModule { prepared, entry, mut tasks, imports, engine } = registered?;
+    let (name, config) = (module_name(path), &runtime.config);
+    for task in config.policies.apply(&name, &mut tasks) {
+        tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
+    }
+    let grants = config.grants.of(&name);
+    let (tasks, ungranted) = policies::without_ungranted(tasks, &grants);
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
-        name: module_name(path),
+        name,
         path: path.display().to_string(),
         hash: hash.to_hex().to_string(),
         size: bytes.len() as u64,
@@ -82,6 +89,8 @@ pub(super) fn load_bytes<'a>(
         engine: engine.to_owned(),
         imports,
         tasks,
+        ungranted,
+        grants: grants.names(),
         status: ModuleStatus::Loaded,
         last_error: None,
     };

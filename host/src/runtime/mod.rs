@@ -37,6 +37,8 @@ pub mod grants;
 
 mod reach;
 
+pub mod policies;
+
 mod output;
 
 mod last_error;
@@ -112,6 +114,7 @@ use self::{
     grants::GrantTable,
     host_errors::{explain, is_host_error},
     reach::IoRuntime,
+    policies::PolicyTable,
     watchdog::Watchdog,
 };
 use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
@@ -137,6 +140,8 @@ pub struct RuntimeConfig {
     pub grants: Arc<GrantTable>,
     /// The bounds of what one attempt does in the network.
     pub network: NetworkLimits,
+    /// What the operator sets for tasks, by module.
+    pub policies: Arc<PolicyTable>,
     /// The directory of compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
     /// The compiler of the modules.
@@ -159,6 +164,7 @@ impl Default for RuntimeConfig {
             module_max: 256 << 20,
             grants: Arc::default(),
             network: NetworkLimits::default(),
+            policies: Arc::default(),
             cache_dir: None,
             compiler: Compiler::default(),
             compile_memory_max: COMPILE_MEMORY_MAX,

@@ -68,6 +68,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
         schema: Json::empty_object(),
         policy: Policy::default(),
         schedule: None,
+        needs: Vec::new(),
         warnings: Vec::new(),
     })
 }
