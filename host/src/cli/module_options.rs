@@ -21,8 +21,9 @@ pub(super) struct ModuleOptions {
     #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
-    /// Run at most this many tasks concurrently [default: the number of cores]
-    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 1, 1024>)]
+    /// Run at most this many tasks concurrently. With 0, a control plane only passes its modules to subworkers
+    /// [default: the number of cores]
+    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 0, 1024>)]
     concurrency: Option<u16>,
     /// Folder for compiled modules [default: fastworker/compiled in your cache folder]
     #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
