@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn the_bindings_that_are_checked_in_are_those_of_the_contract() {
         let generated = generate().expect("the contract is valid");
-        let is_other = |(path, contents): &(&PathBuf, &Vec<u8>)| fs::read(sdks().join(path)).ok().as_ref() != Some(contents);
+        let is_other =
+            |(path, contents): &(&PathBuf, &Vec<u8>)| fs::read(sdks().join(path)).ok().as_ref() != Some(contents);
         let outdated: Vec<_> = generated.iter().filter(is_other).map(|(path, _)| path).collect();
         assert!(outdated.is_empty(), "out of date, `cargo run` in guest-sdk/bindgen writes them: {outdated:#?}");
     }
