@@ -65,7 +65,8 @@ fn c() -> Result<Generated> {
 /// compiled for WebAssembly.
 fn go() -> Result<Generated> {
     let options = wit_bindgen_go::Opts { format: wit_bindgen_go::Format::False, quiet: true, ..Default::default() };
-    let sources = generated(options.build())?.into_iter().filter(|(name, _)| name.ends_with(".go"));
+    let sources =
+        generated(options.build())?.into_iter().filter(|(name, _)| !name.ends_with("go.mod") && !name.ends_with(".s"));
     sources.map(|(name, contents)| Ok((go_path(&name), go_package(&name, &String::from_utf8(contents)?)))).collect()
 }
 
@@ -102,12 +103,15 @@ fn component_type() -> Result<Vec<u8>> {
 /// An unsigned number as WebAssembly encodes it.
 fn leb128(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push((number % 0x80) as u8 | 0x80);
-        number /= 0x80;
+    loop {
+        let digit = number.to_le_bytes()[0] & 0x7f;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(digit);
+            return bytes;
+        }
+        bytes.push(digit | 0x80);
     }
-    bytes.push(number as u8);
-    bytes
 }
 
 #[cfg(test)]

@@ -8,161 +8,179 @@
 package exports
 
 import (
-	"github.com/fastworker/fastworker/guest-sdk/go/internal/bindings/export_fastworker_task_tasks"
-	"github.com/fastworker/fastworker/guest-sdk/go/internal/bindings/fastworker_task_tasks"
-	witRuntime "github.com/fastworker/fastworker/guest-sdk/go/internal/wit/runtime"
-	witTypes "github.com/fastworker/fastworker/guest-sdk/go/internal/wit/types"
-	"runtime"
-	"unsafe"
+        "runtime"
+        "github.com/fastworker/fastworker/guest-sdk/go/internal/bindings/export_fastworker_task_tasks"
+"github.com/fastworker/fastworker/guest-sdk/go/internal/bindings/fastworker_task_tasks"
+witRuntime "github.com/fastworker/fastworker/guest-sdk/go/internal/wit/runtime"
+witTypes "github.com/fastworker/fastworker/guest-sdk/go/internal/wit/types"
+"unsafe"
 )
 
 var staticPinner = runtime.Pinner{}
-var exportReturnArea = uintptr(witRuntime.Allocate(&staticPinner, (24 + 6*4), 8))
+var exportReturnArea = uintptr(witRuntime.Allocate(&staticPinner, (24+6*4), 8))
 var syncExportPinner = runtime.Pinner{}
+
 
 //go:wasmexport fastworker:task/tasks@1.0.0#register
 func wasm_export_fastworker_task_tasks_register() uintptr {
+        
+        pinner := &syncExportPinner
+        result := export_fastworker_task_tasks.Register()
+slice := result
+length := uint32(len(slice))
+result3 := witRuntime.Allocate(pinner, uintptr(length * (8*4)), 4)
+for index, element := range slice {
+        base := unsafe.Add(result3, index * (8*4))
+        utf8 := unsafe.Pointer(unsafe.StringData((element).Name))
+pinner.Pin(utf8)
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).Name)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf8)))
+utf80 := unsafe.Pointer(unsafe.StringData((element).Documentation))
+pinner.Pin(utf80)
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).Documentation)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(utf80)))
+utf81 := unsafe.Pointer(unsafe.StringData((element).Schema))
+pinner.Pin(utf81)
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), (5*4))) = uint32(uint32(len((element).Schema)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), (4*4))) = uint32(uintptr(uintptr(utf81)))
+utf82 := unsafe.Pointer(unsafe.StringData((element).Policy))
+pinner.Pin(utf82)
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), (7*4))) = uint32(uint32(len((element).Policy)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(base), (6*4))) = uint32(uintptr(uintptr(utf82)))
 
-	pinner := &syncExportPinner
-	result := export_fastworker_task_tasks.Register()
-	slice := result
-	length := uint32(len(slice))
-	result3 := witRuntime.Allocate(pinner, uintptr(length*(8*4)), 4)
-	for index, element := range slice {
-		base := unsafe.Add(result3, index*(8*4))
-		utf8 := unsafe.Pointer(unsafe.StringData((element).Name))
-		pinner.Pin(utf8)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).Name)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf8)))
-		utf80 := unsafe.Pointer(unsafe.StringData((element).Documentation))
-		pinner.Pin(utf80)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3 * 4))) = uint32(uint32(len((element).Documentation)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2 * 4))) = uint32(uintptr(uintptr(utf80)))
-		utf81 := unsafe.Pointer(unsafe.StringData((element).Schema))
-		pinner.Pin(utf81)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (5 * 4))) = uint32(uint32(len((element).Schema)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (4 * 4))) = uint32(uintptr(uintptr(utf81)))
-		utf82 := unsafe.Pointer(unsafe.StringData((element).Policy))
-		pinner.Pin(utf82)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (7 * 4))) = uint32(uint32(len((element).Policy)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (6 * 4))) = uint32(uintptr(uintptr(utf82)))
+}
 
-	}
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 4)) = uint32(length)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = uint32(uintptr(uintptr(result3)))
+return exportReturnArea
 
-	*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 4)) = uint32(length)
-	*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = uint32(uintptr(uintptr(result3)))
-	return exportReturnArea
-
+        
 }
 
 //go:wasmexport cabi_post_fastworker:task/tasks@1.0.0#register
 func wasm_export_post_return_fastworker_task_tasks_register(result uintptr) {
-	syncExportPinner.Unpin()
+        syncExportPinner.Unpin()
 }
+
 
 //go:wasmexport fastworker:task/tasks@1.0.0#run
 func wasm_export_fastworker_task_tasks_run(arg0 uintptr, arg1 uint32, arg2 uintptr, arg3 uint32, arg4 int32, arg5 int64, arg6 uintptr, arg7 uint32, arg8 uintptr, arg9 uint32, arg10 uintptr, arg11 uint32) uintptr {
+        
+        pinner := &syncExportPinner
+        value := unsafe.String((*uint8)(unsafe.Pointer(arg0)), arg1)
+value0 := unsafe.String((*uint8)(unsafe.Pointer(arg2)), arg3)
+value1 := unsafe.String((*uint8)(unsafe.Pointer(arg6)), arg7)
+value2 := unsafe.String((*uint8)(unsafe.Pointer(arg8)), arg9)
+value3 := unsafe.String((*uint8)(unsafe.Pointer(arg10)), arg11)
+witRuntime.Unpin()
+result := export_fastworker_task_tasks.Run(fastworker_task_tasks.Invocation{TaskId: value, Name: value0, Attempt: uint32(arg4), DeadlineMs: uint64(arg5), Args: value1, Kwargs: value2, Metadata: value3})
 
-	pinner := &syncExportPinner
-	value := unsafe.String((*uint8)(unsafe.Pointer(arg0)), arg1)
-	value0 := unsafe.String((*uint8)(unsafe.Pointer(arg2)), arg3)
-	value1 := unsafe.String((*uint8)(unsafe.Pointer(arg6)), arg7)
-	value2 := unsafe.String((*uint8)(unsafe.Pointer(arg8)), arg9)
-	value3 := unsafe.String((*uint8)(unsafe.Pointer(arg10)), arg11)
-	witRuntime.Unpin()
-	result := export_fastworker_task_tasks.Run(fastworker_task_tasks.Invocation{TaskId: value, Name: value0, Attempt: uint32(arg4), DeadlineMs: uint64(arg5), Args: value1, Kwargs: value2, Metadata: value3})
+switch result.Tag() {
+case witTypes.ResultOk:
+        payload := result.Ok()
+        *(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(0))
+utf8 := unsafe.Pointer(unsafe.StringData(payload))
+pinner.Pin(utf8)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = uint32(uint32(len(payload)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = uint32(uintptr(uintptr(utf8)))
 
-	switch result.Tag() {
-	case witTypes.ResultOk:
-		payload := result.Ok()
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(0))
-		utf8 := unsafe.Pointer(unsafe.StringData(payload))
-		pinner.Pin(utf8)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8 + 1*4))) = uint32(uint32(len(payload)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = uint32(uintptr(uintptr(utf8)))
+        
+case witTypes.ResultErr:
+        payload := result.Err()
+        *(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(1))
 
-	case witTypes.ResultErr:
-		payload := result.Err()
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 0)) = int8(int32(1))
+switch payload.Tag() {
+case fastworker_task_tasks.Failure_BadArguments:
+        payload := payload.BadArguments()
+        *(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(0))
+utf84 := unsafe.Pointer(unsafe.StringData((payload).Message))
+pinner.Pin(utf84)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+1*4))) = uint32(uint32(len((payload).Message)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf84)))
+utf85 := unsafe.Pointer(unsafe.StringData((payload).Kind))
+pinner.Pin(utf85)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+3*4))) = uint32(uint32(len((payload).Kind)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = uint32(uintptr(uintptr(utf85)))
+utf86 := unsafe.Pointer(unsafe.StringData((payload).Details))
+pinner.Pin(utf86)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+5*4))) = uint32(uint32(len((payload).Details)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+4*4))) = uint32(uintptr(uintptr(utf86)))
 
-		switch payload.Tag() {
-		case fastworker_task_tasks.Failure_BadArguments:
-			payload := payload.BadArguments()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(0))
-			utf84 := unsafe.Pointer(unsafe.StringData((payload).Message))
-			pinner.Pin(utf84)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 1*4))) = uint32(uint32(len((payload).Message)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf84)))
-			utf85 := unsafe.Pointer(unsafe.StringData((payload).Kind))
-			pinner.Pin(utf85)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 3*4))) = uint32(uint32(len((payload).Kind)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 2*4))) = uint32(uintptr(uintptr(utf85)))
-			utf86 := unsafe.Pointer(unsafe.StringData((payload).Details))
-			pinner.Pin(utf86)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 5*4))) = uint32(uint32(len((payload).Details)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 4*4))) = uint32(uintptr(uintptr(utf86)))
+        
 
-		case fastworker_task_tasks.Failure_Failed:
-			payload := payload.Failed()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(1))
-			utf87 := unsafe.Pointer(unsafe.StringData((payload).Message))
-			pinner.Pin(utf87)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 1*4))) = uint32(uint32(len((payload).Message)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf87)))
-			utf88 := unsafe.Pointer(unsafe.StringData((payload).Kind))
-			pinner.Pin(utf88)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 3*4))) = uint32(uint32(len((payload).Kind)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 2*4))) = uint32(uintptr(uintptr(utf88)))
-			utf89 := unsafe.Pointer(unsafe.StringData((payload).Details))
-			pinner.Pin(utf89)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 5*4))) = uint32(uint32(len((payload).Details)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 4*4))) = uint32(uintptr(uintptr(utf89)))
+case fastworker_task_tasks.Failure_Failed:
+        payload := payload.Failed()
+        *(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(1))
+utf87 := unsafe.Pointer(unsafe.StringData((payload).Message))
+pinner.Pin(utf87)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+1*4))) = uint32(uint32(len((payload).Message)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf87)))
+utf88 := unsafe.Pointer(unsafe.StringData((payload).Kind))
+pinner.Pin(utf88)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+3*4))) = uint32(uint32(len((payload).Kind)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = uint32(uintptr(uintptr(utf88)))
+utf89 := unsafe.Pointer(unsafe.StringData((payload).Details))
+pinner.Pin(utf89)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+5*4))) = uint32(uint32(len((payload).Details)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+4*4))) = uint32(uintptr(uintptr(utf89)))
 
-		case fastworker_task_tasks.Failure_TryAgainAfter:
-			payload := payload.TryAgainAfter()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(2))
-			utf810 := unsafe.Pointer(unsafe.StringData(((payload).Error).Message))
-			pinner.Pin(utf810)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 1*4))) = uint32(uint32(len(((payload).Error).Message)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf810)))
-			utf811 := unsafe.Pointer(unsafe.StringData(((payload).Error).Kind))
-			pinner.Pin(utf811)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 3*4))) = uint32(uint32(len(((payload).Error).Kind)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 2*4))) = uint32(uintptr(uintptr(utf811)))
-			utf812 := unsafe.Pointer(unsafe.StringData(((payload).Error).Details))
-			pinner.Pin(utf812)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 5*4))) = uint32(uint32(len(((payload).Error).Details)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 4*4))) = uint32(uintptr(uintptr(utf812)))
-			*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 6*4))) = int64((payload).DelayMs)
+        
 
-		case fastworker_task_tasks.Failure_GiveUp:
-			payload := payload.GiveUp()
-			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(3))
-			utf813 := unsafe.Pointer(unsafe.StringData((payload).Message))
-			pinner.Pin(utf813)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 1*4))) = uint32(uint32(len((payload).Message)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf813)))
-			utf814 := unsafe.Pointer(unsafe.StringData((payload).Kind))
-			pinner.Pin(utf814)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 3*4))) = uint32(uint32(len((payload).Kind)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 2*4))) = uint32(uintptr(uintptr(utf814)))
-			utf815 := unsafe.Pointer(unsafe.StringData((payload).Details))
-			pinner.Pin(utf815)
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 5*4))) = uint32(uint32(len((payload).Details)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16 + 4*4))) = uint32(uintptr(uintptr(utf815)))
+case fastworker_task_tasks.Failure_TryAgainAfter:
+        payload := payload.TryAgainAfter()
+        *(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(2))
+utf810 := unsafe.Pointer(unsafe.StringData(((payload).Error).Message))
+pinner.Pin(utf810)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+1*4))) = uint32(uint32(len(((payload).Error).Message)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf810)))
+utf811 := unsafe.Pointer(unsafe.StringData(((payload).Error).Kind))
+pinner.Pin(utf811)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+3*4))) = uint32(uint32(len(((payload).Error).Kind)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = uint32(uintptr(uintptr(utf811)))
+utf812 := unsafe.Pointer(unsafe.StringData(((payload).Error).Details))
+pinner.Pin(utf812)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+5*4))) = uint32(uint32(len(((payload).Error).Details)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+4*4))) = uint32(uintptr(uintptr(utf812)))
+*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+6*4))) = int64((payload).DelayMs)
 
-		default:
-			panic("unreachable")
-		}
+        
 
-	default:
-		panic("unreachable")
-	}
-	return exportReturnArea
+case fastworker_task_tasks.Failure_GiveUp:
+        payload := payload.GiveUp()
+        *(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(3))
+utf813 := unsafe.Pointer(unsafe.StringData((payload).Message))
+pinner.Pin(utf813)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+1*4))) = uint32(uint32(len((payload).Message)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), 16)) = uint32(uintptr(uintptr(utf813)))
+utf814 := unsafe.Pointer(unsafe.StringData((payload).Kind))
+pinner.Pin(utf814)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+3*4))) = uint32(uint32(len((payload).Kind)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = uint32(uintptr(uintptr(utf814)))
+utf815 := unsafe.Pointer(unsafe.StringData((payload).Details))
+pinner.Pin(utf815)
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+5*4))) = uint32(uint32(len((payload).Details)))
+*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+4*4))) = uint32(uintptr(uintptr(utf815)))
 
+        
+
+default:
+        panic("unreachable")
+}
+
+        
+default:
+        panic("unreachable")
+}
+return exportReturnArea
+
+        
 }
 
 //go:wasmexport cabi_post_fastworker:task/tasks@1.0.0#run
 func wasm_export_post_return_fastworker_task_tasks_run(result uintptr) {
-	syncExportPinner.Unpin()
+        syncExportPinner.Unpin()
 }
+
+
+
+
