@@ -201,9 +201,10 @@ fn never_a_module(path: &Path) -> Option<ModuleError> {
     if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
         return None;
     }
-    let mut first = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
-    (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut first));
+    // An empty file may still be written.
+    (read.is_ok_and(|length| length > 0) && !b"\0asm".starts_with(&first)).then_some(ModuleError::NotWasm)
 }
 
 /// The user's folder for compiled modules.
