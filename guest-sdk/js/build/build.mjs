@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { bundle } from './bundle.mjs';
 import { componentize } from './componentize.mjs';
 import { reasonForComplete } from './engine.mjs';
-import { findEntry } from './entry.mjs';
+import { engineOf, findEntry } from './entry.mjs';
 import { createProgram, sdk, typeErrors } from './program.mjs';
 import { BuildError, printed } from './report.mjs';
 import { findTasks } from './signature.mjs';
@@ -39,22 +39,23 @@ const TYPE_ERRORS_MAX = 20;
 export async function build({ path, wit, engine: wanted, tools, report }) {
   const importTool = createImporter(tools);
   const entry = findEntry(path);
+  const asked = wanted ?? engineOf(entry);
   const [ts, esbuild] = [await importTool('typescript'), await importTool('esbuild')];
   report.step('read the types');
   const { program } = createProgram(ts, entry);
   const tasks = findTasks(ts, program, report);
   report.step('bundle');
-  const { code, files, warnings } = await bundle(esbuild, { entry, start: start(), tasks, resolveSdk });
+  const { code, places, files, warnings } = await bundle(esbuild, { entry, start: START, tasks, resolveSdk });
   warnings.forEach((warning) => report.warn(warning.text, warning.at));
   if (tasks.length === 0) throw noTasks(path);
   reportTypeErrors(ts, program, report);
   const reason = reasonForComplete(ts, program, tasks, files, report);
-  const engine = wanted ?? (reason === undefined ? 'small' : 'complete');
-  if (wanted === 'small' && reason !== undefined) report.warn(`the small engine cannot do everything that this code does: ${reason}`);
-  const why = wanted === undefined ? reason : 'it was asked for';
+  const engine = asked ?? (reason === undefined ? 'small' : 'complete');
+  if (asked === 'small' && reason !== undefined) report.warn(`the small engine cannot do everything that this code does: ${reason}`);
+  const why = asked === undefined ? reason : 'it was asked for';
   report.step(engine === 'small' ? 'componentize (QuickJS)' : `componentize (StarlingMonkey: ${why})`);
   try {
-    const component = await componentize(engine, importTool, { code: start.define(code, engine), wit, usesFetch: /\bfetch\b/.test(code) });
+    const component = await componentize(engine, importTool, { code: withEngine(code, engine) + places, wit, usesFetch: /\bfetch\b/.test(code) });
     return { component, engine, reason: why };
   } catch (error) {
     if (error instanceof MissingTool) return { missing: engine, reason: why };
@@ -63,12 +64,12 @@ export async function build({ path, wit, engine: wanted, tools, report }) {
 }
 
 // The imports of the module are connected before the author's code runs.
-function start() {
-  return `import 'fastworker:connect';\nimport 'fastworker:author';\nexport { tasks } from 'fastworker/module';\n`;
-}
+const START = "import 'fastworker:connect';\nimport 'fastworker:author';\nexport { tasks } from 'fastworker/module';\n";
 
-// What differs between the engines, decided after bundling.
-start.define = (code, engine) => `globalThis[Symbol.for("fastworker.engine")] = ${JSON.stringify(engine)};${code}`;
+// The engine is known after bundling only. On the first line, so that no line moves.
+function withEngine(code, engine) {
+  return `globalThis[Symbol.for("fastworker.engine")] = ${JSON.stringify(engine)};${code}`;
+}
 
 function resolveSdk(path) {
   const files = { fastworker: 'src/index.js', 'fastworker/module': 'src/module.js', 'fastworker:connect': 'src/connect.js' };

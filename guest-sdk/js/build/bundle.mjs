@@ -1,12 +1,11 @@
 // Bundles the author's code with its packages and the SDK, by esbuild.
 
-import { readFileSync } from 'node:fs';
 import { builtinModules, SourceMap } from 'node:module';
 import { dirname, extname, join, relative, resolve } from 'node:path';
 
 import { aboutNodeModule } from './globals.mjs';
 import { sdk } from './program.mjs';
-import { BuildError } from './report.mjs';
+import { BuildErrors } from './report.mjs';
 import { withSignatures } from './signature.mjs';
 
 /** Files that are imported as text. */
@@ -16,6 +15,8 @@ const LOADERS = { '.ts': 'ts', '.mts': 'ts', '.cts': 'ts', '.tsx': 'tsx', '.jsx'
 /**
  * @typedef {object} Bundle
  * @property {string} code
+ * @property {string} places a last line for the code, which tells where its other lines come from
+ * @property {string} map a source map
  * @property {Set<string>} files the absolute paths of what is in it
  * @property {{ text: string, at?: string }[]} warnings
  */
@@ -58,12 +59,14 @@ export async function bundle(esbuild, { entry, start, tasks, resolveSdk }) {
     result = await esbuild.build(options);
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;
-    throw Object.assign(new BuildError('the sources cannot be bundled'), { errors: error.errors.map((each) => explain(each, root)) });
+    throw new BuildErrors(error.errors.map((each) => explain(each, root)));
   }
   const code = result.outputFiles.find((file) => file.path.endsWith('.js')).text;
   const map = result.outputFiles.find((file) => file.path.endsWith('.map')).text;
   return {
-    code: code + placesLine(code, JSON.parse(map)),
+    code,
+    places: placesLine(code, JSON.parse(map)),
+    map,
     files: new Set(Object.keys(result.metafile.inputs).map((path) => resolve(root, path))),
     warnings: result.warnings.map((each) => ({ text: each.text, at: placeText(each.location, root) })),
   };

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { withPlaces } from '../src/places.js';
 import { BuildError } from './report.mjs';
 
 /** The features of the complete engine that a task without fetch does without. */
@@ -47,8 +48,17 @@ async function complete(importTool, { code, wit, usesFetch }) {
 
 // The top level of the author's code runs here. What it throws arrives as text among that of the tool.
 function explain(error, code) {
-  const text = String(error?.message ?? error);
-  return new BuildError(`the top level of the module failed: ${text.trim()}`, {
-    hint: 'the top level runs once, when the module is built, in the sandbox',
+  const text = withPlaces(String(error?.message ?? error), readPlaces(code)).trim();
+  const thrown = /(?:module evaluation: (?:Error: )?|top-level script\s+(?:\S+:\d+(?::\d+)?\s+)?)([\s\S]*)/.exec(text)?.[1] ?? text;
+  const [message, ...frames] = thrown.split(/\n(?=\s*at |\s*\S*@|Stack:|Additionally, )/);
+  const at = /([^\s(@]+\.[cm]?[jt]sx?:\d+)/.exec(frames.join('\n'))?.[1];
+  return new BuildError(message.trim(), {
+    at,
+    hint: 'the top level of a module runs once, in the sandbox, when it is built',
   });
+}
+
+function readPlaces(code) {
+  const line = code.trimEnd().split('\n').pop();
+  return JSON.parse(line.slice(line.indexOf('=') + 1, -1));
 }

@@ -20,6 +20,7 @@ export function reasonForComplete(ts, program, tasks, bundled, report) {
     const visit = (node) => {
       const at = () => placeOf(file, node.getStart());
       const what = whatIsAsync(ts, node);
+      if (isComputedImport(ts, node)) report.warn('import() of a computed path finds nothing: a module contains only what it imports by a literal path', at());
       if (what !== undefined) reasons.push(`${at()} has ${what}`);
       else if (ts.isIdentifier(node) && isGlobalUse(ts, checker, node)) {
         if (COMPLETE.has(node.text)) reasons.push(`${at()} uses ${node.text}`);
@@ -41,6 +42,10 @@ function whatIsAsync(ts, node) {
   }
   const isSubtle = ts.isPropertyAccessExpression(node) && node.name.text === 'subtle' && node.expression.getText() === 'crypto';
   return isSubtle ? 'crypto.subtle' : undefined;
+}
+
+function isComputedImport(ts, node) {
+  return ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword && !ts.isStringLiteralLike(node.arguments[0] ?? node);
 }
 
 // A name in the code, not in a type, that nothing in the author's files declares.

@@ -1,7 +1,7 @@
 // Finds the file with which a project begins.
 
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 
 import { BuildError } from './report.mjs';
 
@@ -26,11 +26,26 @@ export function findEntry(path) {
 }
 
 function readMain(folder) {
+  const { main } = readManifest(folder);
+  return typeof main === 'string' ? main : undefined;
+}
+
+/** Returns the engine that the package.json around an entry asks for: `"fastworker": { "engine": "complete" }`. */
+export function engineOf(entry) {
+  for (let folder = dirname(entry); ; folder = dirname(folder)) {
+    const { engine } = readManifest(folder).fastworker ?? {};
+    if (engine === undefined && !existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) continue;
+    if (engine === undefined || engine === 'small' || engine === 'complete') return engine;
+    throw new BuildError(`${join(folder, 'package.json')}: the engine is ${JSON.stringify(engine)}, and should be "small" or "complete"`);
+  }
+}
+
+function readManifest(folder) {
   const path = join(folder, 'package.json');
-  if (!existsSync(path)) return undefined;
+  if (!existsSync(path)) return {};
   try {
-    const { main } = JSON.parse(readFileSync(path, 'utf8'));
-    return typeof main === 'string' ? main : undefined;
+    const manifest = JSON.parse(readFileSync(path, 'utf8'));
+    return manifest !== null && typeof manifest === 'object' ? manifest : {};
   } catch (error) {
     throw new BuildError(`${path} cannot be read: ${error.message}`);
   }

@@ -29,38 +29,40 @@ export const ABSENT = new Map([
   ['Bun', 'Bun is not the engine here'],
 ]);
 
-const PURE = 'an npm package that does the same in plain JavaScript';
-/** What to use instead of a module of Node. */
+const OTHERWISE = 'use an npm package that does the same in plain JavaScript';
+const SOCKETS = 'use fetch: JavaScript tasks have no sockets';
+const PARALLEL = 'submit() more tasks: each is an attempt of its own';
+/** What to do instead of importing a module of Node. */
 const INSTEAD = new Map([
   ['fs', 'pass the content as an argument, or import a text or JSON file to have it in the module'],
-  ['path', 'the npm package path-browserify'],
-  ['crypto', 'crypto.randomUUID(), crypto.getRandomValues(), or an npm package in plain JavaScript such as @noble/hashes'],
-  ['http', 'fetch'],
-  ['https', 'fetch'],
-  ['http2', 'fetch'],
-  ['net', 'fetch: JavaScript tasks have no sockets'],
-  ['tls', 'fetch: JavaScript tasks have no sockets'],
-  ['dns', 'fetch: JavaScript tasks have no sockets'],
-  ['url', 'the global URL'],
-  ['querystring', 'the global URLSearchParams'],
-  ['buffer', 'Uint8Array, or the npm package buffer'],
-  ['events', 'EventTarget, or the npm package events'],
-  ['util', 'the npm package util'],
-  ['assert', 'an if and a throw, or the npm package assert'],
-  ['stream', 'the global ReadableStream'],
-  ['timers', 'the global setTimeout'],
-  ['zlib', 'CompressionStream, or an npm package in plain JavaScript such as fflate'],
-  ['child_process', 'a task of its own for the other program: fastworker runs any WASI program'],
-  ['worker_threads', 'submit(): each task is an attempt of its own'],
-  ['cluster', 'submit(): each task is an attempt of its own'],
-  ['os', 'arguments of the task'],
-  ['process', 'arguments of the task'],
-  ['test', 'fastworker/testing, in a file of its own'],
+  ['path', 'use the npm package path-browserify'],
+  ['crypto', 'use crypto.randomUUID(), crypto.getRandomValues(), or an npm package in plain JavaScript such as @noble/hashes'],
+  ['http', 'use fetch'],
+  ['https', 'use fetch'],
+  ['http2', 'use fetch'],
+  ['net', SOCKETS],
+  ['tls', SOCKETS],
+  ['dns', SOCKETS],
+  ['url', 'use the global URL'],
+  ['querystring', 'use the global URLSearchParams'],
+  ['buffer', 'use Uint8Array, or the npm package buffer'],
+  ['events', 'use EventTarget, or the npm package events'],
+  ['util', 'use the npm package util'],
+  ['assert', 'throw an error, or use the npm package assert'],
+  ['stream', 'use the global ReadableStream'],
+  ['timers', 'use the global setTimeout'],
+  ['zlib', 'use CompressionStream, or an npm package in plain JavaScript such as fflate'],
+  ['child_process', 'make the other program a task: fastworker runs any WASI program'],
+  ['worker_threads', PARALLEL],
+  ['cluster', PARALLEL],
+  ['os', 'pass what the task needs as arguments'],
+  ['process', 'pass what the task needs as arguments'],
+  ['test', 'use it with fastworker/testing, in a file of its own'],
 ]);
 
 /** The sentence for an import of a module of Node. */
 export function aboutNodeModule(path) {
   const name = path.replace(/^node:/, '');
-  const use = INSTEAD.get(name.split('/')[0]) ?? PURE;
-  return { text: `"${path}" is a module of Node, and a task runs in a sandbox without Node`, use: `use ${use}` };
+  const use = INSTEAD.get(name.split('/')[0]) ?? OTHERWISE;
+  return { text: `"${path}" is a module of Node, and a task runs in a sandbox without Node`, use };
 }

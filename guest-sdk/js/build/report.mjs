@@ -13,6 +13,15 @@ export class BuildError extends Error {
   }
 }
 
+/** Several mistakes. */
+export class BuildErrors extends BuildError {
+  /** @param {{ text: string, at?: string, hint?: string }[]} errors */
+  constructor(errors) {
+    super(errors.map(({ text, at, hint }) => `${at ? `${at}: ` : ''}${text}${hint ? ` (${hint})` : ''}`).join('\n'));
+    this.errors = errors;
+  }
+}
+
 /** The events of a build that prints them. */
 export const printed = {
   step: (text) => print({ step: text }),

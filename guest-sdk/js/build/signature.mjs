@@ -104,7 +104,7 @@ function parametersOf(ts, checker, call, signature, declaration) {
     const required = !rest && !isOptional(ts, checker, node, type);
     return [{
       name,
-      type: typeText(checker, node, type, ts),
+      ...(!(type.flags & ts.TypeFlags.Any) && { type: typeText(checker, node, type, ts) }),
       required,
       ...(hasContent(schema, keywords) && { schema: annotated(schema, keywords) }),
       ...(rest && { rest }),
@@ -157,7 +157,9 @@ function parameterName(ts, node, symbol, tags, index) {
 }
 
 function isOptional(ts, checker, node, type) {
-  if (node !== undefined && ts.isParameter(node) && checker.isOptionalParameter(node)) return true;
+  const isParameter = node !== undefined && ts.isParameter(node);
+  // Arguments have names, so a default before a required parameter counts too.
+  if (isParameter && (node.initializer !== undefined || checker.isOptionalParameter(node))) return true;
   return includesUndefined(ts, type) && !(type.flags & ts.TypeFlags.Any);
 }
 

@@ -13,7 +13,7 @@ function folders(given) {
   if (given.length > 0) return given;
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
   const root = process.env.FASTWORKER_TOOLS || join(cache, 'fastworker', 'tools');
-  const installed = existsSync(root) ? readdirSync(root).filter((name) => name.startsWith('javascript-')) : [];
+  const installed = existsSync(root) ? readdirSync(root).filter((name) => name.startsWith('componentize-qjs-')) : [];
   return installed.sort().reverse().map((name) => join(root, name));
 }
 

@@ -5,7 +5,7 @@
 const RANDOM_BYTES_MAX = 65536;
 
 /**
- * @param {(count: number | bigint) => Uint8Array} getRandomBytes of `wasi:random/random`
+ * @param {(count: number) => Uint8Array} getRandomBytes of `wasi:random/random`
  * @param {() => boolean} isRunning
  */
 export function completeGlobals(getRandomBytes, isRunning) {

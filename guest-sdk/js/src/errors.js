@@ -1,6 +1,7 @@
 // The errors of tasks, and how each error becomes a `failure` of the contract.
 
 import { durationToSeconds } from './duration.js';
+import { COMPLETE as ofComplete } from '../build/globals.mjs';
 import { NotJson, toJson } from './json/write.js';
 import { errorName, inspect } from './inspect.js';
 import { withPlaces } from './places.js';
@@ -78,7 +79,9 @@ function messageOf(thrown) {
     return shorten(isText ? thrown : `the task threw ${inspect(thrown, { quote: true })}`);
   }
   const own = OWN.has(thrown.constructor);
+  const absent = /^(?:'?)(\w+)'? is not defined$/.exec(thrown.message)?.[1];
   const parts = [own ? String(thrown.message) : withName(thrown)];
+  if (ofComplete.has(absent)) parts[0] += ` (only the complete engine has ${absent}: build with --engine complete)`;
   if (Array.isArray(thrown.errors)) parts.push(thrown.errors.map(withName).join('; '));
   for (let cause = thrown.cause, count = 0; cause !== undefined && cause !== null && count < CAUSES_MAX; count += 1) {
     const text = withName(cause);

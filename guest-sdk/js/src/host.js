@@ -4,9 +4,9 @@
  * @typedef {object} Host
  * @property {(level: string, message: string) => void} log
  * @property {(done: number, total: number, message: string) => void} progress
- * @property {() => import('../bindings/fastworker-task-host.js').Context} current
+ * @property {() => import('fastworker:task/host@1.0.0').Context} current
  * @property {() => boolean} isCancelled
- * @property {(task: import('../bindings/fastworker-task-host.js').FollowUp) => string} submit
+ * @property {(task: import('fastworker:task/host@1.0.0').FollowUp) => string} submit
  * @property {(seconds: number) => void} sleep blocks
  * @property {boolean} awaits whether a task may return a promise
  * @property {(n: number) => number | bigint} u64 the engine's form of a u64

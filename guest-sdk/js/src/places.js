@@ -2,9 +2,11 @@
 
 const KEY = Symbol.for('fastworker.places');
 
-/** @param {string} stack of either engine; frames of the SDK are left out */
-export function withPlaces(stack) {
-  const places = globalThis[KEY];
+/**
+ * @param {string} stack of either engine; frames of the SDK are left out
+ * @param {{ sources: string[], runs: number[] }} [places] those of this module
+ */
+export function withPlaces(stack, places = globalThis[KEY]) {
   if (places === undefined) return stack;
   const lines = [];
   for (const text of stack.split('\n')) {

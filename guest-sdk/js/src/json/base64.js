@@ -16,6 +16,7 @@ export function encodeBase64(bytes) {
 
 /** Returns the bytes, or undefined if the text is not base64 (of either alphabet, with or without padding). */
 export function decodeBase64(text) {
+  if (text.endsWith('=') && text.length % 4 !== 0) return undefined;
   const digits = text.replace(/-/g, '+').replace(/_/g, '/').replace(/={0,2}$/, '');
   if (!/^[A-Za-z0-9+/]*$/.test(digits) || digits.length % 4 === 1) return undefined;
   const bytes = new Uint8Array(Math.floor((digits.length * 3) / 4));

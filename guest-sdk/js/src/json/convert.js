@@ -84,6 +84,10 @@ function convertItems(schema, value, root) {
 }
 
 function convertObject(schema, value, root) {
+  // Tags first: they tell which variant of a union the value is meant to be.
+  for (const [key, each] of Object.entries(schema.properties ?? {})) {
+    if (typeof each === 'object' && 'const' in each && Object.hasOwn(value, key)) within(key, () => checkChoice(each, value[key]));
+  }
   for (const key of schema.required ?? []) {
     if (!Object.hasOwn(value, key)) within(key, () => { throw new Mismatch(expectedBy(schema.properties?.[key] ?? true, root), 'nothing'); });
   }
