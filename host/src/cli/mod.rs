@@ -27,6 +27,7 @@ mod server;
 
 // One file per command.
 mod bench;
+mod build;
 mod cancel;
 mod completions;
 mod control_plane;
@@ -70,6 +71,8 @@ const EXIT_UNREACHABLE: u8 = 3;
 const EXIT_NOT_FINISHED: u8 = 4;
 /// Exit code: no such task, task name, schedule or file.
 const EXIT_NOT_FOUND: u8 = 5;
+/// Exit code: a tool that a build needs is missing.
+const EXIT_MISSING_TOOL: u8 = 6;
 /// Exit code: interrupted by a signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -93,7 +96,8 @@ With --json, an error is also printed to stdout, as an object with error, hint, 
 is about a task, task_id.
 
 Exit codes: 0 done, 1 the task failed or was cancelled, or any other error, 2 invalid usage, 3 control plane \
-unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 130 interrupted.";
+unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 6 a tool that a build \
+needs is missing, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -121,6 +125,8 @@ enum Command {
     List(list::ListCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
+    /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
+    Build(build::BuildCommand),
     /// Create a Rust crate with tasks
     New(new::NewCommand),
     /// Run one task of a module in this process, without a control plane
@@ -179,6 +185,7 @@ pub fn main() -> ExitCode {
         Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
         Command::Listen(command) => command.run(),
+        Command::Build(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -18,6 +18,7 @@ mod time;
 
 // Output by subject; events are in `workers`.
 mod bench;
+mod build;
 mod callbacks;
 mod modules;
 mod new;
@@ -32,6 +33,7 @@ mod log;
 mod log_queue;
 
 pub(super) use bench::print_measurements;
+pub(super) use build::{BuildProgress, print_built};
 pub(super) use callbacks::{print_callback, print_listening};
 pub(super) use diagnostics::{STYLES, print_error, print_note, print_warning};
 pub(super) use log::{LogFormat, LogLevels, flush_log, parse_log_levels, start_logging};

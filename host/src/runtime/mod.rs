@@ -13,6 +13,8 @@ mod slot;
 
 mod call;
 
+mod entry;
+
 mod attempt;
 
 mod ending;
@@ -51,6 +53,14 @@ mod load;
 
 mod component;
 
+mod program;
+
+mod program_io;
+
+mod sections;
+
+mod wrap;
+
 mod compiled;
 
 mod fingerprint;
@@ -88,6 +98,7 @@ pub use self::{
     sources::{SourceError, existing_files, expand, missing_source},
     watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
     watchdog::Stopper,
+    wrap::wrap_core_module,
 };
 use self::{
     compiled::Cache,
@@ -181,7 +192,7 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     config: Arc<RuntimeConfig>,
-    /// The engines, the preferred one first.
+    /// The engines, the preferred one first, and that of components with async types last.
     engines: Vec<EngineProfile>,
     /// Maximum attempts of the engines at a time.
     slots_max: usize,
@@ -334,6 +345,11 @@ fn engine_error(error: wasmtime::Error) -> RuntimeError {
 }
 
 impl Inner {
+    /// The engine of components with async types.
+    fn concurrent_engine(&self) -> &wasmtime::Engine {
+        &self.engines.last().expect("there are engines").engine
+    }
+
     /// Runs `f` with a slot for registering tasks.
     fn with_load_slot<R>(&self, f: impl FnOnce(&mut Slot) -> R) -> R {
         let idle = lock(&self.load_slots).pop();
