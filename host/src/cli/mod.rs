@@ -130,11 +130,11 @@ enum Command {
     Listen(listen::ListenCommand),
     /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     Build(build::BuildCommand),
-    /// Create a Rust crate with tasks
+    /// Create a project with tasks, in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     New(new::NewCommand),
     /// Check the configuration file, or print an example
     Config(config::ConfigCommand),
-    /// Run one task of a module in this process, without a control plane
+    /// Run one task of a module or of sources in this process; or serve sources, and build them again when they change
     Dev(dev::DevCommand),
     /// Measure latency and throughput on this machine
     Bench(bench::BenchCommand),
