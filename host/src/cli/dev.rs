@@ -12,6 +12,7 @@ use super::{
     CliError, CommandResult, EXIT_USAGE, Json, Kwargs, ModuleOptions, args_to_json,
     build::{self, Destination, MissingTools, Source},
     complete,
+    config_file::ConfigFile,
     control_plane::ControlPlaneCommand,
     kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number, parse_positive_duration, render, usage,
 };
@@ -62,9 +63,9 @@ Exit codes: 0 the task has succeeded, 1 it failed, or the source could not be bu
 tool that the build needs is missing.";
 
 impl DevCommand {
-    pub(super) fn run(self) -> CommandResult {
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
         if self.serve {
-            return self.serve();
+            return self.serve(file);
         }
         if let Some(option) = self.option_of_serve() {
             return Err(CliError::new(EXIT_USAGE, format!("--{option} is an option of --serve"))
@@ -84,13 +85,13 @@ impl DevCommand {
             kwargs: kwargs_to_json(&self.kwargs),
             number: self.attempt,
             timeout: self.task_timeout,
-            modules: self.control_plane.modules_config(),
+            modules: self.control_plane.modules_config(file)?,
             json,
         };
         attempt.run()
     }
 
-    fn serve(self) -> CommandResult {
+    fn serve(self, file: &ConfigFile) -> CommandResult {
         for option in ["kwargs", "args-json", "attempt", "task-timeout", "no-reload"] {
             if usage::is_typed(option) {
                 let message = format!("--{option} cannot be used with --serve");
@@ -102,7 +103,7 @@ impl DevCommand {
         if paths.is_empty() {
             paths.push(".".into());
         }
-        serve::serve(&paths, self.control_plane)
+        serve::serve(&paths, self.control_plane, file)
     }
 
     /// An option on the command line that has an effect with --serve only.
