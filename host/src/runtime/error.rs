@@ -83,13 +83,13 @@ pub enum ModuleError {
         /// Its exports.
         exports: Vec<String>,
     },
-    /// It imports an interface that is not granted.
-    #[error(
-        "the module imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
-    )]
+    /// It imports an interface that nothing provides.
+    #[error("the module imports {interface}, {problem}")]
     Import {
         /// The interface.
         interface: String,
+        /// What is near, and what to do.
+        problem: String,
     },
     /// The engine rejects it.
     #[error("the module cannot be instantiated: {0}")]

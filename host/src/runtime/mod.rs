@@ -55,6 +55,10 @@ mod module;
 
 mod load;
 
+mod mismatch;
+
+pub mod inspect;
+
 mod component;
 
 mod program;
