@@ -29,6 +29,7 @@ mod server;
 
 // One file per command.
 mod bench;
+mod build;
 mod cancel;
 mod completions;
 mod config;
@@ -74,6 +75,8 @@ const EXIT_UNREACHABLE: u8 = 3;
 const EXIT_NOT_FINISHED: u8 = 4;
 /// Exit code: no such task, task name, schedule or file.
 const EXIT_NOT_FOUND: u8 = 5;
+/// Exit code: a tool that a build needs is missing.
+const EXIT_MISSING_TOOL: u8 = 6;
 /// Exit code: interrupted by a signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -97,7 +100,8 @@ With --json, an error is also printed to stdout, as an object with error, hint, 
 is about a task, task_id.
 
 Exit codes: 0 done, 1 the task failed or was cancelled, or any other error, 2 invalid usage, 3 control plane \
-unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 130 interrupted.";
+unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 6 a tool that a build \
+needs is missing, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -127,6 +131,8 @@ enum Command {
     Inspect(inspect::InspectCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
+    /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
+    Build(build::BuildCommand),
     /// Create a Rust crate with tasks
     New(new::NewCommand),
     /// Check the configuration file, or print an example
@@ -188,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::List(command) => command.run(),
         Command::Inspect(command) => command.run(&file),
         Command::Listen(command) => command.run(),
+        Command::Build(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Config(command) => command.run(&file),
         Command::Dev(command) => command.run(&file),

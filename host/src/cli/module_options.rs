@@ -52,15 +52,16 @@ pub(super) struct ModuleOptions {
 }
 
 impl ModuleOptions {
-    /// The configuration of a worker with these options and this file.
+    /// The configuration of a worker with these options, this file, and more sources of modules.
     ///
     /// # Errors
     /// Grants that contradict each other, or that this host does not have. Without task modules they have no effect.
-    pub(super) fn config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+    pub(super) fn config(&self, file: &ConfigFile, more: Vec<String>) -> Result<ModulesConfig, CliError> {
+        let sources: Vec<String> = self.task_modules.iter().cloned().chain(more).collect();
         let defaults = ModulesConfig::default();
-        let grants = if self.task_modules.is_empty() { GrantTable::default() } else { self.grants.table(file)? };
+        let grants = if sources.is_empty() { GrantTable::default() } else { self.grants.table(file)? };
         Ok(ModulesConfig {
-            sources: self.task_modules.clone(),
+            sources,
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
             cache_dir: self.cache_dir.clone().or_else(|| defaults.cache_dir.clone()),
             reload: !self.no_reload,

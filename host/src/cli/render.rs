@@ -18,6 +18,7 @@ mod time;
 
 // Output by subject; events are in `workers`.
 mod bench;
+mod build;
 mod callbacks;
 mod config;
 mod grants;
@@ -35,6 +36,7 @@ mod log;
 mod log_queue;
 
 pub(super) use bench::print_measurements;
+pub(super) use build::{BuildProgress, print_built};
 pub(super) use callbacks::{print_callback, print_listening};
 pub(super) use config::print_configuration;
 pub(super) use diagnostics::{STYLES, print_error, print_note, print_warning};

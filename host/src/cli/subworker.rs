@@ -59,7 +59,7 @@ impl SubworkerCommand {
             base_address: self.base_address,
             discovery_address: self.discovery_address,
             serialization_format: self.serialization_format,
-            modules: self.modules.config(file)?,
+            modules: self.modules.config(file, Vec::new())?,
             timeout: self.timeout,
         };
         let json = self.server.json;

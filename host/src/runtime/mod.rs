@@ -208,7 +208,7 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     config: Arc<RuntimeConfig>,
-    /// The engines, the preferred one first.
+    /// The engines, the preferred one first, and that of components with async types last.
     engines: Vec<EngineProfile>,
     /// Maximum attempts of the engines at a time.
     slots_max: usize,
@@ -361,6 +361,11 @@ fn engine_error(error: wasmtime::Error) -> RuntimeError {
 }
 
 impl Inner {
+    /// The engine of components with async types.
+    fn concurrent_engine(&self) -> &wasmtime::Engine {
+        &self.engines.last().expect("there are engines").engine
+    }
+
     /// Runs `f` with a slot for registering tasks.
     fn with_load_slot<R>(&self, f: impl FnOnce(&mut Slot) -> R) -> R {
         let idle = lock(&self.load_slots).pop();

@@ -204,11 +204,16 @@ fn never_a_module(path: &Path) -> Option<ModuleError> {
     (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
 }
 
-/// The user's cache directory by the XDG base directory specification.
+/// The user's folder for compiled modules.
 fn default_cache_dir() -> Option<PathBuf> {
+    Some(cache_folder()?.join("compiled"))
+}
+
+/// The folder `fastworker` in the user's cache folder, by the XDG base directory specification.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("fastworker").join("compiled"))
+    Some(cache.join("fastworker"))
 }
 
 /// Modules that could not be loaded.
