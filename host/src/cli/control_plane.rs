@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
     gui::{self, ApiKey, GuiConfig, HealthAddress, HealthConfig},
+    runtime::grants::GrantTable,
     server::{ControlPlaneConfig, ControlPlaneWorker},
     shutdown::Signals,
     subworker::ModulesConfig,
@@ -173,12 +174,12 @@ impl ControlPlaneCommand {
         self.server.json
     }
 
-    /// How its modules and these are loaded.
+    /// How its modules are loaded.
     ///
     /// # Errors
-    /// As for [`ModuleOptions::config`].
-    pub(super) fn modules_config(&self, file: &ConfigFile, sources: Vec<String>) -> Result<ModulesConfig, CliError> {
-        self.modules.config(file, sources)
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn modules_config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+        Ok(self.modules.config(file, self.modules.grants(file)?))
     }
 
     /// Runs with further sources of modules. Calls `on_ready` once it is ready, and `on_stop` at the first signal.
@@ -204,7 +205,12 @@ impl ControlPlaneCommand {
         })
     }
 
-    fn config(self, file: &ConfigFile, sources: Vec<String>) -> Result<ControlPlaneConfig, CliError> {
+    fn config(self, file: &ConfigFile, more: Vec<String>) -> Result<ControlPlaneConfig, CliError> {
+        // Without modules nothing is granted, so what the file grants need not exist here.
+        let runs_modules = self.modules.has_sources() || !more.is_empty();
+        let grants = if runs_modules { self.modules.grants(file)? } else { GrantTable::default() };
+        let mut modules = self.modules.config(file, grants);
+        modules.sources.extend(more);
         Ok(ControlPlaneConfig {
             worker_id: self.worker_id,
             base_address: self.base_address,
@@ -220,7 +226,7 @@ impl ControlPlaneCommand {
             cluster_id: self.cluster_id,
             health: self.gui.health(),
             gui: self.gui.config(),
-            modules: self.modules.config(file, sources)?,
+            modules,
             ..ControlPlaneConfig::default()
         })
     }

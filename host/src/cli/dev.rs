@@ -78,15 +78,14 @@ impl DevCommand {
         let json = self.control_plane.prints_json();
         // Kept until the end: without a call of `serve`, a signal ends the process.
         let _signals = build::listen_for_signals(json)?;
-        let module = built_module(path)?;
         let attempt = Attempt {
+            module: built_module(path)?,
             name: name.clone(),
             args: self.args_json.clone().unwrap_or_else(|| args_to_json(&self.args)),
             kwargs: kwargs_to_json(&self.kwargs),
             number: self.attempt,
             timeout: self.task_timeout,
-            modules: self.control_plane.modules_config(file, vec![module.clone()])?,
-            module,
+            modules: self.control_plane.modules_config(file)?,
             json,
         };
         attempt.run()

@@ -22,8 +22,9 @@ pub(super) struct ModuleOptions {
     #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
-    /// Run at most this many tasks concurrently [default: the number of cores]
-    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 1, 1024>)]
+    /// Run at most this many tasks concurrently. With 0, a control plane only passes its modules to subworkers
+    /// [default: the number of cores]
+    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 0, 1024>)]
     concurrency: Option<u16>,
     /// Folder for compiled modules [default: fastworker/compiled in your cache folder]
     #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -52,16 +53,24 @@ pub(super) struct ModuleOptions {
 }
 
 impl ModuleOptions {
-    /// The configuration of a worker with these options, this file, and more sources of modules.
+    /// What the options and the file grant.
     ///
     /// # Errors
-    /// Grants that contradict each other, or that this host does not have. Without task modules they have no effect.
-    pub(super) fn config(&self, file: &ConfigFile, more: Vec<String>) -> Result<ModulesConfig, CliError> {
-        let sources: Vec<String> = self.task_modules.iter().cloned().chain(more).collect();
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn grants(&self, file: &ConfigFile) -> Result<GrantTable, CliError> {
+        self.grants.table(file)
+    }
+
+    /// Whether files or folders of modules are given.
+    pub(super) fn has_sources(&self) -> bool {
+        !self.task_modules.is_empty()
+    }
+
+    /// The configuration of a worker with these options, the policies of this file, and these grants.
+    pub(super) fn config(&self, file: &ConfigFile, grants: GrantTable) -> ModulesConfig {
         let defaults = ModulesConfig::default();
-        let grants = if sources.is_empty() { GrantTable::default() } else { self.grants.table(file)? };
-        Ok(ModulesConfig {
-            sources,
+        ModulesConfig {
+            sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
             cache_dir: self.cache_dir.clone().or_else(|| defaults.cache_dir.clone()),
             reload: !self.no_reload,
@@ -72,6 +81,6 @@ impl ModuleOptions {
             grants: Arc::new(grants),
             policies: Arc::new(file.policies.clone()),
             ..defaults
-        })
+        }
     }
 }

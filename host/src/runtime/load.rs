@@ -9,6 +9,7 @@ use std::{
     marker::PhantomData,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::Arc,
 };
 
 use wasmtime::{
@@ -34,11 +35,13 @@ use super::{
     output::cut,
     policies,
     program::{self, Program},
+    reach::Reach,
     slot::CallEnd,
     watchdog::EndReason,
 };
 use crate::{
     clock::{Now, Timestamp},
+    system,
     task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
@@ -200,11 +203,13 @@ fn component_module(
     if exports.is_none() && command.is_none() {
         return Err(no_tasks(component::exports(engine, component)));
     }
+    let imports = component::imports(engine, component);
+    let reach = runtime.reach(path, &imports)?;
     let mode = component::call_mode(engine, component);
+    let mode = if reach.io().is_some() { CallMode::Async } else { mode };
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
-    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode };
-    let imports = component::imports(engine, component);
+    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode, reach };
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
             exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
@@ -231,10 +236,22 @@ fn core_module(
     let tasks = vec![program::task(path)?];
     let pre = profile.core_linker.instantiate_pre(module);
     let pre = pre.map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
-    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async };
+    let imports = program::imports(module);
+    let reach = runtime.reach(path, &imports)?;
+    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async, reach };
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
-    Ok(RegisteredModule { prepared, entry, tasks, imports: program::imports(module), engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+}
+
+impl Inner {
+    /// What the module at `path`, which imports these interfaces, may reach.
+    fn reach(&self, path: &Path, imports: &[String]) -> Result<Arc<Reach>, ModuleError> {
+        let grants = self.config.grants.of(&module_name(path));
+        let reach = Reach::new(grants, self.config.network.clone())?;
+        let reach = reach.with_io(&self.io, imports);
+        Ok(Arc::new(reach.map_err(|error| ModuleError::Threads(system::explain(&error)))?))
+    }
 }
 
 fn no_tasks(exports: Vec<String>) -> ModuleError {

@@ -160,7 +160,10 @@ impl GuestCall for ProgramCall<'_> {
         };
         store.data_mut().set_program(io);
         let ended = match self.program {
-            Program::Core(pre) => start(pre, store, has_started).await,
+            Program::Core(pre) => {
+                store.data_mut().open_folders()?;
+                start(pre, store, has_started).await
+            }
             Program::Command { pre, run } => typed(pre, run).call_async(store, has_started).await,
         };
         returned(ended, store)

@@ -47,6 +47,7 @@ impl From<ModulesError> for CliError {
                     None => failed,
                 }
             }
+            ModulesError::Reserved(_) => Self::new(EXIT_USAGE, error),
             ModulesError::Runtime(_) => Self::new(EXIT_FAILURE, error),
         }
     }

@@ -36,17 +36,48 @@ impl Producers {
         let language = language(&modules);
         let mut producers = Self { language, ..Self::default() };
         for ModuleProducers { languages, tools, sdks, .. } in modules {
-            let fields = [
-                (&mut producers.languages, languages),
-                (&mut producers.tools, tools),
-                (&mut producers.sdks, sdks),
-            ];
+            let fields =
+                [(&mut producers.languages, languages), (&mut producers.tools, tools), (&mut producers.sdks, sdks)];
             for (entries, found) in fields {
                 let new: Vec<_> = found.into_iter().filter(|entry| !entries.contains(entry)).collect();
                 entries.extend(new.into_iter().take(ENTRIES_MAX.saturating_sub(entries.len())));
             }
         }
         producers
+    }
+}
+
+/// Adds a section to a component that states the language of its tasks, and a tool with its version.
+pub(crate) fn add_producers(component: &mut Vec<u8>, language: &str, tool: (&str, &str)) {
+    let mut content = Vec::new();
+    push_text(&mut content, "producers");
+    content.push(2);
+    for (field, name, version) in [("language", language, ""), ("processed-by", tool.0, tool.1)] {
+        push_text(&mut content, field);
+        content.push(1);
+        push_text(&mut content, name);
+        push_text(&mut content, version);
+    }
+    component.push(0);
+    push_number(component, content.len());
+    component.extend(content);
+}
+
+/// Appends a text: its length, then its bytes.
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    push_number(out, text.len());
+    out.extend(text.as_bytes());
+}
+
+/// Appends a number in LEB128.
+fn push_number(out: &mut Vec<u8>, mut number: usize) {
+    loop {
+        let byte = u8::try_from(number & 0x7f).unwrap_or_default();
+        number >>= 7;
+        out.push(if number > 0 { byte | 0x80 } else { byte });
+        if number == 0 {
+            break;
+        }
     }
 }
 
@@ -84,7 +115,11 @@ fn read(file: &[u8], depth: u32, modules: &mut Vec<ModuleProducers>, index: usiz
     for section in sections::of(file) {
         if section.custom_name() == Some("producers") {
             modules[index].read_section(section);
-        } else if is_component && matches!(section.id, CORE_MODULE | COMPONENT) && depth > 0 && modules.len() < MODULES_MAX {
+        } else if is_component
+            && matches!(section.id, CORE_MODULE | COMPONENT)
+            && depth > 0
+            && modules.len() < MODULES_MAX
+        {
             modules.push(ModuleProducers { size: section.content.len(), ..ModuleProducers::default() });
             let inner = modules.len() - 1;
             read(section.content, depth - 1, modules, inner);
@@ -147,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_language_is_that_of_the_file_or_of_its_largest_module() {
-        let nested = |content: &[u8]| [&[CORE_MODULE, u8::try_from(content.len()).expect("short")][..], content].concat();
+        let nested =
+            |content: &[u8]| [&[CORE_MODULE, u8::try_from(content.len()).expect("short")][..], content].concat();
         let adapter = nested(&core(&section("language", "Rust", "")));
         let main = nested(&core(&[section("language", "C11", ""), section("language", "C_plus_plus_14", "")].concat()));
         let component = [&b"\0asm\x0d\0\x01\0"[..], &adapter, &main].concat();
@@ -156,6 +192,16 @@ mod tests {
         assert_eq!(Producers::of(&stated).language.as_deref(), Some("Python"));
         let unknown = [&b"\0asm\x0d\0\x01\0"[..], &adapter, &nested(&core(&[0; 90]))].concat();
         assert_eq!(Producers::of(&unknown).language, None);
+    }
+
+    #[test]
+    fn an_added_section_is_read_back() {
+        let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+        add_producers(&mut component, "Zig", ("fastworker", &"1".repeat(200)));
+        let producers = Producers::of(&component);
+        assert_eq!(producers.language.as_deref(), Some("Zig"));
+        assert_eq!(producers.tools, [("fastworker".to_owned(), "1".repeat(200))]);
+        assert!(sections::are_complete(&component));
     }
 
     #[test]
