@@ -36,6 +36,7 @@ mod config;
 mod control_plane;
 mod dev;
 mod events;
+mod inspect;
 mod list;
 mod listen;
 mod man;
@@ -126,6 +127,8 @@ enum Command {
     Schedule(schedule::ScheduleCommand),
     /// List the tasks that can be submitted, or those in module files
     List(list::ListCommand),
+    /// Show what a module file exports and imports, what that is granted, and what it costs
+    Inspect(inspect::InspectCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
     /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
@@ -189,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
+        Command::Inspect(command) => command.run(&file),
         Command::Listen(command) => command.run(),
         Command::Build(command) => command.run(),
         Command::New(command) => command.run(),

@@ -11,10 +11,11 @@ use super::{
     grant_options::GrantOptions,
     values::{parse_bool, parse_duration, parse_number, parse_positive_duration},
 };
-use crate::subworker::ModulesConfig;
+use crate::{runtime::grants::GrantTable, subworker::ModulesConfig};
 
 /// The task modules of a worker, and how they are compiled and reloaded.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Task modules")]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 pub(super) struct ModuleOptions {
     /// Load these task modules: .wasm files, folders or glob patterns. Takes several values, and can be repeated
@@ -52,13 +53,23 @@ pub(super) struct ModuleOptions {
 }
 
 impl ModuleOptions {
-    /// The configuration of a worker with these options and this file.
+    /// What the options and the file grant.
     ///
     /// # Errors
     /// Grants that contradict each other, or that this host does not have.
-    pub(super) fn config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+    pub(super) fn grants(&self, file: &ConfigFile) -> Result<GrantTable, CliError> {
+        self.grants.table(file)
+    }
+
+    /// Whether files or folders of modules are given.
+    pub(super) fn has_sources(&self) -> bool {
+        !self.task_modules.is_empty()
+    }
+
+    /// The configuration of a worker with these options, the policies of this file, and these grants.
+    pub(super) fn config(&self, file: &ConfigFile, grants: GrantTable) -> ModulesConfig {
         let defaults = ModulesConfig::default();
-        Ok(ModulesConfig {
+        ModulesConfig {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
             cache_dir: self.cache_dir.clone().or_else(|| defaults.cache_dir.clone()),
@@ -67,9 +78,9 @@ impl ModuleOptions {
             force_reload: self.force_reload,
             compile_memory_max: self.compile_memory << 20,
             compile_timeout: self.compile_timeout,
-            grants: Arc::new(self.grants.table(file)?),
+            grants: Arc::new(grants),
             policies: Arc::new(file.policies.clone()),
             ..defaults
-        })
+        }
     }
 }
