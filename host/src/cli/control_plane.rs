@@ -77,6 +77,7 @@ pub(super) struct ControlPlaneCommand {
 
 /// The web interface.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Web interface")]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Gui {
     /// Host for the web interface to listen on

@@ -6,7 +6,7 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, Json, Kwargs, args_to_json, complete,
+    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_USAGE, Json, Kwargs, args_to_json, complete,
     config_file::{ConfigFile, ConfigOptions},
     grant_options::GrantOptions,
     interruption_handler, kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     nearest::did_you_mean,
-    runtime::{AttemptId, Catalog, Invocation, Reports, SourceError},
+    runtime::{AttemptId, Catalog, Invocation, Reports, SourceError, grants::Need},
     shutdown::Signals,
     signature::Signature,
     subworker::{ModulesConfig, ModulesError},
@@ -138,6 +138,13 @@ impl DevCommand {
             Some(near) => format!("{near} {list}"),
             None => list,
         };
+        let mut ungranted = catalog.modules().iter().flat_map(|module| &module.info().ungranted);
+        if let Some(task) = ungranted.find(|task| task.name == self.name) {
+            let flags: Vec<String> =
+                task.missing.iter().filter_map(|need| Some(need.parse::<Need>().ok()?.flag())).collect();
+            let message = format!("the task '{}' needs {}, which is not granted", self.name, task.missing.join(", "));
+            return CliError::new(EXIT_USAGE, message).hint(format!("grant it with: {}", flags.join(" ")));
+        }
         let message = format!("{} has no task '{}'", self.module, self.name);
         // A module of the folder that could not be loaded may contain the task.
         let broken = catalog.describe().into_iter().filter_map(|info| Some((info.path, info.last_error?.message)));

@@ -35,6 +35,7 @@ mod config;
 mod control_plane;
 mod dev;
 mod events;
+mod inspect;
 mod list;
 mod listen;
 mod man;
@@ -122,6 +123,8 @@ enum Command {
     Schedule(schedule::ScheduleCommand),
     /// List the tasks that can be submitted, or those in module files
     List(list::ListCommand),
+    /// Show what a module file exports and imports, what that is granted, and what it costs
+    Inspect(inspect::InspectCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
     /// Create a Rust crate with tasks
@@ -183,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
+        Command::Inspect(command) => command.run(&file),
         Command::Listen(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Config(command) => command.run(&file),

@@ -15,6 +15,7 @@ use crate::{runtime::grants::GrantTable, subworker::ModulesConfig};
 
 /// The task modules of a worker, and how they are compiled and reloaded.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Task modules")]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 pub(super) struct ModuleOptions {
     /// Load these task modules: .wasm files, folders or glob patterns. Takes several values, and can be repeated
