@@ -28,6 +28,7 @@ mod server;
 // One file per command.
 mod bench;
 mod cancel;
+mod compile;
 mod completions;
 mod control_plane;
 mod dev;
@@ -125,6 +126,8 @@ enum Command {
     New(new::NewCommand),
     /// Run one task of a module in this process, without a control plane
     Dev(dev::DevCommand),
+    /// Compile task modules ahead, so that servers on this machine load them immediately
+    Compile(compile::CompileCommand),
     /// Measure latency and throughput on this machine
     Bench(bench::BenchCommand),
     /// Print a shell's completion script
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Listen(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Dev(command) => command.run(),
+        Command::Compile(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -19,6 +19,7 @@ mod time;
 // Output by subject; events are in `workers`.
 mod bench;
 mod callbacks;
+mod compile;
 mod modules;
 mod new;
 mod progress;
@@ -33,6 +34,7 @@ mod log_queue;
 
 pub(super) use bench::print_measurements;
 pub(super) use callbacks::{print_callback, print_listening};
+pub(super) use compile::print_cached;
 pub(super) use diagnostics::{STYLES, print_error, print_note, print_warning};
 pub(super) use log::{LogFormat, LogLevels, flush_log, parse_log_levels, start_logging};
 pub(super) use modules::{Verbosity, print_loaded_modules, print_modules};

@@ -52,11 +52,12 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
         )?;
     }
     // A module that several workers have loaded is shown once, with their ids.
-    let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
+    let mut loaded: Vec<(&ModuleInfo, Vec<ModuleOwner<'_>>)> = Vec::new();
     for (module, worker) in present_modules() {
+        let owner = ModuleOwner { worker, path: &module.path, is_taken: module.is_taken() };
         match loaded.iter_mut().find(|(other, _)| identity(other) == identity(module)) {
-            Some((_, workers)) => workers.push(worker),
-            None => loaded.push((module, vec![worker])),
+            Some((_, owners)) => owners.push(owner),
+            None => loaded.push((module, vec![owner])),
         }
     }
     if present().next().is_none() {
@@ -64,13 +65,44 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
     } else if loaded.is_empty() {
         print_note("the workers have no task modules");
     }
-    for (index, (module, workers)) in loaded.iter().enumerate().filter(|_| !json) {
+    for (index, (module, owners)) in loaded.iter().enumerate().filter(|_| !json) {
         if index > 0 {
             print_escaped("");
         }
-        print_module(module, workers, verbosity);
+        print_module(module, owners, verbosity);
+        print_other_versions(module, &loaded);
     }
     Ok(0)
+}
+
+/// A worker that has loaded a module.
+struct ModuleOwner<'a> {
+    worker: &'a str,
+    path: &'a str,
+    is_taken: bool,
+}
+
+impl ModuleOwner<'_> {
+    fn format(&self, verbosity: Verbosity) -> String {
+        match verbosity {
+            _ if self.is_taken => format!("{} (from the control plane)", self.worker),
+            Verbosity::Full => format!("{} ({})", self.worker, self.path),
+            Verbosity::Short => self.worker.to_owned(),
+        }
+    }
+}
+
+/// Prints which other workers have another version of a module.
+fn print_other_versions(module: &ModuleInfo, loaded: &[(&ModuleInfo, Vec<ModuleOwner<'_>>)]) {
+    let differs = |other: &ModuleInfo| {
+        other.name == module.name
+            && ![&other.hash, &module.hash].iter().any(|hash| hash.is_empty())
+            && other.hash != module.hash
+    };
+    for (other, owners) in loaded.iter().filter(|(other, _)| differs(other)) {
+        let workers: Vec<&str> = owners.iter().map(|owner| owner.worker).collect();
+        print_detail(&format!("another version, {}, is loaded by {}", other.version(), workers.join(", ")));
+    }
 }
 
 /// The parts of a module that must be equal for it to be shown once for several workers.
@@ -79,7 +111,7 @@ fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
     (&module.name, &module.hash, module.status, error)
 }
 
-fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
+fn print_module(module: &ModuleInfo, owners: &[ModuleOwner<'_>], verbosity: Verbosity) {
     print_escaped(escape::line(&module.name));
     module.tasks.iter().for_each(print_task);
     let (path, engine) = (&module.path, &module.engine);
@@ -93,14 +125,15 @@ fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
         (ModuleStatus::Broken, _) => print_detail(&format!("could not be loaded: {path}")),
         (ModuleStatus::Loading, _) => print_detail(&format!("loading (compiling, or registering its tasks): {path}")),
         // Workers may have it at different paths.
-        (_, Verbosity::Short) if !workers.is_empty() => print_detail(&format!("version {version}, {imports}")),
+        (_, Verbosity::Short) if !owners.is_empty() => print_detail(&format!("version {version}, {imports}")),
         (_, Verbosity::Short) => {
             print_detail(&format!("{path}, {kilobytes} KB"));
             print_detail(&format!("hash {version}, {imports}"));
         }
         (_, Verbosity::Full) => {
+            let place = if owners.is_empty() { format!("{path}, ") } else { String::new() };
             print_detail(&format!(
-                "{path}, {kilobytes} KB, {engine} engine, loaded {}",
+                "{place}{kilobytes} KB, {engine} engine, loaded {}",
                 format_timestamp(module.loaded_at)
             ));
             print_detail(&format!("hash {}", module.hash));
@@ -123,7 +156,8 @@ fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
         let message = format!("{message}{force}");
         message.lines().for_each(|line| print_indented("    ", line));
     }
-    if !workers.is_empty() {
+    if !owners.is_empty() {
+        let workers: Vec<String> = owners.iter().map(|owner| owner.format(verbosity)).collect();
         let verb = match module.status {
             ModuleStatus::Broken => "not loaded by",
             ModuleStatus::Loading => "being loaded by",
