@@ -1,7 +1,8 @@
 //! The configuration of wasmtime.
 //!
 //! Two engines with the same compiler settings share compiled code: the pooling one keeps memories, tables and stacks
-//! mapped from attempt to attempt, the on-demand one runs the components that do not fit into the pool. Every number
+//! mapped from attempt to attempt, the on-demand one runs the components that do not fit into the pool. A third runs
+//! the few components that use async types, which would make all others slower. Every number
 //! here trades off memory, address space and speed.
 //!
 //! Invariant: the pool reserves address space, not memory. If address space is limited (`ulimit -v`) there is no pool,
@@ -14,7 +15,9 @@ use wasmtime::{
     component::Linker,
 };
 
-use super::{LOADS_MAX, RuntimeConfig, attempt::Attempt, call::CallMode, host_calls, limits::INSTANCES_MAX, wasi};
+use super::{
+    LOADS_MAX, RuntimeConfig, attempt::Attempt, call::CallMode, host_calls, limits::INSTANCES_MAX, program, wasi,
+};
 use crate::system;
 
 /// Maximum stack of a guest in bytes; the slot's thread has at least twice as much.
@@ -61,6 +64,8 @@ pub(super) struct EngineProfile {
     pub(super) is_constrained: bool,
     sync_linker: Linker<Attempt>,
     async_linker: Linker<Attempt>,
+    /// The imports of core modules.
+    pub(super) core_linker: wasmtime::Linker<Attempt>,
 }
 
 impl EngineProfile {
@@ -70,7 +75,8 @@ impl EngineProfile {
         wasi::add_to_linker_async(&mut async_linker)?;
         host_calls::add_to_linker(&mut sync_linker)?;
         host_calls::add_to_linker(&mut async_linker)?;
-        Ok(Self { engine, name, is_constrained, sync_linker, async_linker })
+        let core_linker = program::core_linker(&engine)?;
+        Ok(Self { engine, name, is_constrained, sync_linker, async_linker, core_linker })
     }
 
     /// The imports for modules that are called in this mode.
@@ -98,16 +104,22 @@ impl EngineSet {
         match pooling_engine(config, slots).or_else(|_| pooling_engine(config, config.slots)) {
             Ok((pooling, slots_max)) => {
                 let on_demand = Engine::new(&standard_config())?;
+                let concurrent = Engine::new(&concurrent_config(standard_config()))?;
                 let engines = vec![
                     EngineProfile::new(pooling, "pooling", false)?,
                     EngineProfile::new(on_demand, "on-demand", false)?,
+                    EngineProfile::new(concurrent, "concurrent", false)?,
                 ];
                 Ok(Self { engines, slots_max, settings: standard_config() })
             }
             Err(why) => {
                 tracing::warn!(why, "no pool of instances: attempts start slower");
                 let engine = Engine::new(&constrained_config())?;
-                let engines = vec![EngineProfile::new(engine, "on-demand", true)?];
+                let concurrent = Engine::new(&concurrent_config(constrained_config()))?;
+                let engines = vec![
+                    EngineProfile::new(engine, "on-demand", true)?,
+                    EngineProfile::new(concurrent, "concurrent", true)?,
+                ];
                 Ok(Self { engines, slots_max: slots, settings: constrained_config() })
             }
         }
@@ -176,10 +188,20 @@ pub(super) fn constrained_config() -> Config {
     settings
 }
 
+/// Settings for components with streams, futures or async functions.
+pub(super) fn concurrent_config(mut settings: Config) -> Config {
+    settings.concurrency_support(true).wasm_component_model_async(true);
+    settings
+}
+
 fn common_config() -> Config {
     let mut settings = Config::new();
     settings
         .epoch_interruption(true)
+        .wasm_exceptions(true)
+        .wasm_gc(false)
+        // It makes every store and every call slower.
+        .concurrency_support(false)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))

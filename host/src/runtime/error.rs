@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use super::contract_v1::TASKS;
+use super::{contract_v1::TASKS, reach::FolderUnavailable};
 use crate::{
     clock::seconds,
     task::{MODULE_TASKS_MAX, TASK_NAME_MAX},
@@ -53,11 +53,24 @@ pub enum ModuleError {
     /// The file is not WebAssembly.
     #[error("the file is not WebAssembly")]
     NotWasm,
-    /// The file is a core module.
+    /// The file is a core module that is not a program, and says nothing of the component to make of it.
     #[error(
-        "the file is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "the file is a core module without a function `_start`, so it is not a program: link it as a program, or build a \
+         component (`fastworker build`, `cargo build --target wasm32-wasip2`, or `wasm-tools component new`)"
     )]
     CoreModule,
+    /// The file is a core module that imports more than WASI preview 1.
+    #[error(
+        "the program imports {0}, and programs can import only wasi_snapshot_preview1: build it for WASI, as with \
+         `-target wasm32-wasi`, GOOS=wasip1 or wasm32-wasip1"
+    )]
+    CoreImport(String),
+    /// The name of a program's file is not a task name.
+    #[error(
+        "the file is a program, whose task is named after it, and {0:?} is not a task name: rename the file to 1 to \
+         {TASK_NAME_MAX} bytes without control characters, and .wasm"
+    )]
+    FileName(String),
     /// The compiler rejects it.
     #[error("the module cannot be compiled: {0}")]
     Invalid(String),
@@ -73,14 +86,20 @@ pub enum ModuleError {
         /// Its exports.
         exports: Vec<String>,
     },
-    /// It imports an interface that is not granted.
+    /// It imports an interface that fastworker does not have.
     #[error(
-        "the module imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
+        "the module imports {interface}, which fastworker does not provide: it provides fastworker:task/host@1, WASI 0.2 and wasi:http 0.2"
     )]
     Import {
         /// The interface.
         interface: String,
     },
+    /// A folder that is granted to it cannot be opened.
+    #[error("{0}")]
+    Folder(#[from] FolderUnavailable),
+    /// The threads on which its attempts wait cannot be started.
+    #[error("the threads for its files and connections cannot be started: {0}")]
+    Threads(String),
     /// The engine rejects it.
     #[error("the module cannot be instantiated: {0}")]
     Unfit(String),

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo};
+use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo, UngrantedTask};
 
 /// A task name that workers serve.
 #[derive(Debug)]
@@ -65,12 +65,19 @@ pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
     const ITEM: usize = 128;
     let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
     let task = |task: &TaskInfo| {
-        task.name.len() + task.documentation.len() + task.schema.as_str().len() + texts(&task.warnings) + ITEM
+        task.name.len()
+            + task.documentation.len()
+            + task.schema.as_str().len()
+            + texts(&task.warnings)
+            + texts(&task.needs)
+            + ITEM
     };
+    let ungranted = |task: &UngrantedTask| task.name.len() + texts(&task.missing) + ITEM;
     let module = |module: &ModuleInfo| {
         let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
         let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
-        own + error + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
+        let tasks = module.tasks.iter().map(task).chain(module.ungranted.iter().map(ungranted)).sum::<usize>();
+        own + error + texts(&module.imports) + texts(&module.grants) + tasks + ITEM
     };
     modules.iter().map(module).sum()
 }
