@@ -31,6 +31,7 @@ mod server;
 mod bench;
 mod build;
 mod cancel;
+mod compile;
 mod completions;
 mod config;
 mod control_plane;
@@ -139,6 +140,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Run one task of a module or of sources in this process; or serve sources, and build them again when they change
     Dev(dev::DevCommand),
+    /// Compile task modules ahead, so that servers on this machine load them immediately
+    Compile(compile::CompileCommand),
     /// Measure latency and throughput on this machine
     Bench(bench::BenchCommand),
     /// Print a shell's completion script
@@ -198,6 +201,7 @@ pub fn main() -> ExitCode {
         Command::New(command) => command.run(),
         Command::Config(command) => command.run(&file),
         Command::Dev(command) => command.run(&file),
+        Command::Compile(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
