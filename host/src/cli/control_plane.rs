@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
+    config_file::ConfigFile,
     parse_base_address, parse_bool, parse_duration, parse_from_str, parse_number, print_when_loaded, render,
     values::{self, parse_worker_id},
 };
@@ -162,8 +163,8 @@ impl ControlPlaneCommand {
         }
     }
 
-    pub(super) fn run(self) -> CommandResult {
-        self.run_with(Vec::new(), || Ok(()), || {})
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
+        self.run_with(file, Vec::new(), || Ok(()), || {})
     }
 
     /// Whether errors are also printed as JSON.
@@ -172,20 +173,24 @@ impl ControlPlaneCommand {
     }
 
     /// How its modules are loaded.
-    pub(super) fn modules_config(&self) -> ModulesConfig {
-        self.modules.config()
+    ///
+    /// # Errors
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn modules_config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+        self.modules.config(file)
     }
 
     /// Runs with further sources of modules. Calls `on_ready` once it is ready, and `on_stop` at the first signal.
     pub(super) fn run_with(
         self,
+        file: &ConfigFile,
         sources: Vec<String>,
         on_ready: impl FnOnce() -> Result<(), CliError>,
         on_stop: impl FnOnce(),
     ) -> CommandResult {
         self.check_ports()?;
         let server = self.server.clone();
-        let mut config = self.config();
+        let mut config = self.config(file)?;
         config.modules.sources.extend(sources);
         let start = |signals: &Signals| {
             let control_plane = start(&config, signals, server.json)?;
@@ -199,8 +204,8 @@ impl ControlPlaneCommand {
         })
     }
 
-    fn config(self) -> ControlPlaneConfig {
-        ControlPlaneConfig {
+    fn config(self, file: &ConfigFile) -> Result<ControlPlaneConfig, CliError> {
+        Ok(ControlPlaneConfig {
             worker_id: self.worker_id,
             base_address: self.base_address,
             discovery_address: self.discovery_address,
@@ -215,9 +220,9 @@ impl ControlPlaneCommand {
             cluster_id: self.cluster_id,
             health: self.gui.health(),
             gui: self.gui.config(),
-            modules: self.modules.config(),
+            modules: self.modules.config(file)?,
             ..ControlPlaneConfig::default()
-        }
+        })
     }
 }
 

@@ -1,12 +1,14 @@
 //! The options of a server's task modules.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{
-    complete,
+    CliError, complete,
+    config_file::{ConfigFile, ConfigOptions},
+    grant_options::GrantOptions,
     values::{parse_bool, parse_duration, parse_number, parse_positive_duration},
 };
 use crate::subworker::ModulesConfig;
@@ -19,8 +21,9 @@ pub(super) struct ModuleOptions {
     #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
-    /// Run at most this many tasks concurrently [default: the number of cores]
-    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 1, 1024>)]
+    /// Run at most this many tasks concurrently. With 0, a control plane only passes its modules to subworkers
+    /// [default: the number of cores]
+    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 0, 1024>)]
     concurrency: Option<u16>,
     /// Folder for compiled modules [default: fastworker/compiled in your cache folder]
     #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -42,13 +45,20 @@ pub(super) struct ModuleOptions {
     /// Do not reload modules when their files change
     #[arg(long, env = "FASTWORKER_NO_RELOAD", value_parser = parse_bool)]
     no_reload: bool,
+    #[command(flatten)]
+    config: ConfigOptions,
+    #[command(flatten)]
+    grants: GrantOptions,
 }
 
 impl ModuleOptions {
-    /// The configuration of a worker with these options.
-    pub(super) fn config(&self) -> ModulesConfig {
+    /// The configuration of a worker with these options and this file.
+    ///
+    /// # Errors
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
         let defaults = ModulesConfig::default();
-        ModulesConfig {
+        Ok(ModulesConfig {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
             cache_dir: self.cache_dir.clone().or_else(|| defaults.cache_dir.clone()),
@@ -57,7 +67,9 @@ impl ModuleOptions {
             force_reload: self.force_reload,
             compile_memory_max: self.compile_memory << 20,
             compile_timeout: self.compile_timeout,
+            grants: Arc::new(self.grants.table(file)?),
+            policies: Arc::new(file.policies.clone()),
             ..defaults
-        }
+        })
     }
 }
