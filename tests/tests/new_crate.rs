@@ -46,7 +46,7 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
     shown.check();
     let made = directory.path().join("my-tasks");
     let dependency = fs::read_to_string(made.join("Cargo.toml")).expect("valid manifest");
-    assert!(dependency.contains(r#"fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }"#), "{dependency}");
+    assert!(dependency.contains(r#"fastworker-guest = { path = ".fastworker/sdk/guest-sdk/rust" }"#), "{dependency}");
     // The locked versions of crates, instead of the newest.
     fs::copy(binary::root().join("Cargo.lock"), made.join("Cargo.lock")).expect("file copied");
 
@@ -109,7 +109,7 @@ fn a_new_crate_is_written_to_its_path_and_overwrites_nothing() {
     errors.add(&new(directory.path(), &["../up"]).with_code(2));
     errors.add(&new(directory.path(), &["x", "--sdk", "a"]).with_code(2));
     errors.check();
-    let sdk = binary::root().join("guest-sdk");
+    let sdk = binary::root().join("guest-sdk/rust");
     let _ = new(directory.path(), &["with-sdk", "--sdk", sdk.to_str().expect("valid UTF-8")]).with_code(0);
     let manifest = fs::read_to_string(directory.path().join("with-sdk/Cargo.toml")).expect("valid manifest");
     assert!(manifest.contains(&format!("{{ path = \"{}\" }}", sdk.canonicalize().expect("existing file").display())));

@@ -172,7 +172,7 @@ fn unsafe_code_is_only_in_listed_files() {
         "host/src/runtime/compiled.rs",
         "host/src/runtime/compiler/child.rs",
         "host/src/transport/nng/server/received.rs",
-        "guest-sdk/src/",
+        "guest-sdk/rust/src/",
     ];
     let is_wrong = |source: &Source, line: &str| {
         let word = concat!("unsafe", "_code");
@@ -239,7 +239,7 @@ fn function_name(line: &str) -> Option<&str> {
 
 #[test]
 fn files_are_documented_and_short() {
-    for source in rust(&["host/src", "tests", "guest-sdk/src", "guest-sdk/macros/src", "examples/tasks"]) {
+    for source in rust(&["host/src", "tests", "guest-sdk/rust/src", "guest-sdk/rust/macros/src", "examples/tasks"]) {
         let first = source.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         assert!(first.starts_with("//!"), "{} does not start with a documentation comment", source.path);
     }

@@ -34,7 +34,7 @@ pub(super) struct NewCommand {
     /// Folder to create the crate in, new or empty [default: NAME]
     #[arg(long, env = "FASTWORKER_PATH", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     path: Option<PathBuf>,
-    /// Folder of a guest SDK to depend on, such as guest-sdk of a clone, instead of a copy
+    /// Folder of a guest SDK to depend on, such as guest-sdk/rust of a clone, instead of a copy
     #[arg(long, env = "FASTWORKER_SDK", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     sdk: Option<PathBuf>,
     /// Print JSON
@@ -78,7 +78,7 @@ impl NewCommand {
         let copy = relative_root.join(SDK_FOLDER);
         let dependency = match sdk {
             Some(sdk) => sdk.display().to_string(),
-            None => copy.join("guest-sdk").display().to_string(),
+            None => copy.join("guest-sdk/rust").display().to_string(),
         };
         let library = self.name.replace('-', "_");
         // Escaped for a TOML string.
@@ -133,7 +133,9 @@ fn absolute_sdk_path(folder: &Path) -> Result<PathBuf, CliError> {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     if !manifest.contains("name = \"fastworker-guest\"\n") {
         let message = format!("{} does not contain the crate fastworker-guest", folder.display());
-        return Err(CliError::new(EXIT_USAGE, message).hint("in a clone of fastworker it is in the folder guest-sdk"));
+        return Err(
+            CliError::new(EXIT_USAGE, message).hint("in a clone of fastworker it is in the folder guest-sdk/rust")
+        );
     }
     fs::canonicalize(folder).map_err(|error| CliError::new(EXIT_FAILURE, format!("{}: {error}", folder.display())))
 }

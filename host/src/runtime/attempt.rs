@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use uuid::Uuid;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi::{WasiCtx, p1::WasiP1Ctx};
 
 use super::{
     AttemptId, RuntimeConfig, contract_v1::Context, follow_ups::FollowUps, limits::Limits, output::Output,
-    watchdog::AttemptTimer,
+    program_io::ProgramIo, watchdog::AttemptTimer,
 };
 use crate::{
     clock::Moment,
@@ -81,6 +81,10 @@ pub(super) struct WasiState {
     pub(super) table: ResourceTable,
     /// Created on first use: most attempts never need it.
     pub(super) context: Option<Box<WasiCtx>>,
+    /// Of a core module; created on first use.
+    pub(super) preview1: Option<Box<WasiP1Ctx>>,
+    /// What a program reads and writes.
+    pub(super) program: Option<ProgramIo>,
 }
 
 /// The state that a slot shares with the stores of its attempts.
@@ -105,7 +109,7 @@ impl Attempt {
         Self {
             info,
             follow_ups: FollowUps::new(follow_ups_max, result_max),
-            wasi: WasiState { table, context: None },
+            wasi: WasiState { table, context: None, preview1: None, program: None },
             limits: Limits::new(memory_max),
             slot: Arc::clone(slot),
         }

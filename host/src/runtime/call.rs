@@ -1,13 +1,13 @@
-//! One call of an exported function in a new store and a new instance.
+//! One call of a guest's function in a new store and a new instance: [`GuestCall`].
 //!
 //! Invariant: from before the first instruction of the guest until after its last one, the call is
 //! limited, and watched by the watchdog.
 
-use std::pin::pin;
+use std::{marker::PhantomData, pin::pin};
 
 use futures::future::{Either, select};
 use wasmtime::{
-    Store, Trap, UpdateDeadline,
+    Engine, Store, Trap, UpdateDeadline,
     component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
 };
 
@@ -30,14 +30,99 @@ pub(super) enum CallMode {
 
 /// A module that can be instantiated any number of times.
 pub(super) struct PreparedModule {
-    pub(super) pre: InstancePre<Attempt>,
+    pub(super) pre: Prepared,
     pub(super) mode: CallMode,
+}
+
+/// A component or a core module, with its imports.
+pub(super) enum Prepared {
+    Component(InstancePre<Attempt>),
+    /// A program without a component around it.
+    Core(wasmtime::InstancePre<Attempt>),
+}
+
+impl PreparedModule {
+    fn engine(&self) -> &Engine {
+        match &self.pre {
+            Prepared::Component(pre) => pre.engine(),
+            Prepared::Core(pre) => pre.module().engine(),
+        }
+    }
+}
+
+/// One call of a guest in a new instance.
+///
+/// Both methods instantiate the module in `store`, and set `has_started` before the function is called.
+pub(super) trait GuestCall: Sized {
+    /// What the function returns.
+    type Output;
+
+    /// Calls the function of a module that never waits.
+    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Self::Output>;
+
+    /// Calls the function on a separate stack.
+    fn call_async(
+        self,
+        store: &mut Store<Attempt>,
+        has_started: &mut bool,
+    ) -> impl Future<Output = wasmtime::Result<Self::Output>>;
+}
+
+/// Creates an instance without calling a function in it.
+pub(super) struct Instantiate<'a>(pub(super) &'a PreparedModule);
+
+impl GuestCall for Instantiate<'_> {
+    type Output = ();
+
+    fn call(self, store: &mut Store<Attempt>, _has_started: &mut bool) -> wasmtime::Result<()> {
+        match &self.0.pre {
+            Prepared::Component(pre) => pre.instantiate(store).map(drop),
+            Prepared::Core(pre) => pre.instantiate(store).map(drop),
+        }
+    }
+
+    async fn call_async(self, store: &mut Store<Attempt>, _has_started: &mut bool) -> wasmtime::Result<()> {
+        match &self.0.pre {
+            Prepared::Component(pre) => pre.instantiate_async(store).await.map(drop),
+            Prepared::Core(pre) => pre.instantiate_async(store).await.map(drop),
+        }
+    }
+}
+
+/// Calls an exported function whose types are known when this program is built.
+pub(super) struct TypedCall<'a, P, R> {
+    pub(super) pre: &'a InstancePre<Attempt>,
+    pub(super) export: &'a ComponentExportIndex,
+    pub(super) params: P,
+    pub(super) results: PhantomData<R>,
+}
+
+impl<P, R> GuestCall for TypedCall<'_, P, R>
+where
+    P: ComponentNamedList + Lower + Send + Sync,
+    R: ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    type Output = R;
+
+    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<R> {
+        let instance = self.pre.instantiate(&mut *store)?;
+        let function = instance.get_typed_func::<P, R>(&mut *store, self.export)?;
+        *has_started = true;
+        function.call(store, self.params)
+    }
+
+    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<R> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let function = instance.get_typed_func::<P, R>(&mut *store, self.export)?;
+        *has_started = true;
+        function.call_async(store, self.params).await
+    }
 }
 
 /// Creates the store of an attempt, with all its limits.
 pub(super) fn store(prepared: &PreparedModule, attempt: Attempt) -> Store<Attempt> {
     let hostcall_max = attempt.hostcall_max();
-    let mut store = Store::new(prepared.pre.engine(), attempt);
+    let mut store = Store::new(prepared.engine(), attempt);
     store.limiter(|attempt| &mut attempt.limits);
     store.set_hostcall_fuel(hostcall_max);
     store.set_max_component_handles(HANDLES_MAX);
@@ -49,43 +134,6 @@ pub(super) fn store(prepared: &PreparedModule, attempt: Attempt) -> Store<Attemp
     // Set before the timer starts, so that every increment after that counts.
     store.set_epoch_deadline(1);
     store
-}
-
-/// Instantiates a module and calls an exported function. Sets `has_started` before the function is
-/// called.
-pub(super) fn call_sync<P, R>(
-    prepared: &PreparedModule,
-    export: &ComponentExportIndex,
-    params: P,
-    store: &mut Store<Attempt>,
-    has_started: &mut bool,
-) -> wasmtime::Result<R>
-where
-    P: ComponentNamedList + Lower,
-    R: ComponentNamedList + Lift,
-{
-    let instance = prepared.pre.instantiate(&mut *store)?;
-    let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
-    *has_started = true;
-    function.call(store, params)
-}
-
-/// Like [`call_sync`], on a separate stack.
-pub(super) async fn call_async<P, R>(
-    prepared: &PreparedModule,
-    export: &ComponentExportIndex,
-    params: P,
-    store: &mut Store<Attempt>,
-    has_started: &mut bool,
-) -> wasmtime::Result<R>
-where
-    P: ComponentNamedList + Lower + Send + Sync,
-    R: ComponentNamedList + Lift + Send + Sync + 'static,
-{
-    let instance = prepared.pre.instantiate_async(&mut *store).await?;
-    let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
-    *has_started = true;
-    function.call_async(store, params).await
 }
 
 /// Runs `call`, and drops it wherever it waits when the attempt expires.

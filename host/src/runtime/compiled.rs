@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use wasmtime::{Config, Engine, component::Component};
+use wasmtime::{Config, Engine, Precompiled, component::Component};
 
 use super::{
     Inner,
@@ -35,16 +35,28 @@ const CACHE_BYTES_MAX: u64 = 2 << 30;
 /// Maximum compiled code of one module in bytes.
 pub(super) const CODE_MAX: u64 = 1 << 30;
 
+/// What compiled code contains.
+pub(super) enum Instantiable {
+    Component(Component),
+    /// A program without a component around it.
+    Core(wasmtime::Module),
+}
+
 /// Loads compiled code into an engine with the settings that it was compiled for.
 ///
 /// # Errors
 /// wasmtime's, if the component does not fit into the engine's pool or the code is for another
 /// version, machine or settings.
-pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Component> {
+pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Instantiable> {
+    let is_core = Engine::detect_precompiled(&code.bytes) == Some(Precompiled::Module);
     #[allow(unsafe_code, reason = "a `Code` holds only what this host compiled: see the top of this file")]
     // SAFETY: the invariant of `Code`.
     unsafe {
-        Component::deserialize(engine, &code.bytes)
+        if is_core {
+            wasmtime::Module::deserialize(engine, &code.bytes).map(Instantiable::Core)
+        } else {
+            Component::deserialize(engine, &code.bytes).map(Instantiable::Component)
+        }
     }
 }
 

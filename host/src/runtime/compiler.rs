@@ -36,6 +36,8 @@ mod protocol;
 
 mod child;
 
+mod precompile;
+
 mod semaphore;
 
 pub(super) use self::semaphore::CompileSemaphore;
@@ -180,11 +182,9 @@ fn memory_limit(configured: u64) -> (u64, &'static str) {
 fn in_process(engine: &Engine, bytes: &[u8], threads: usize) -> Result<Vec<u8>, ModuleError> {
     let compile = || {
         // A panic in the compiler must not end this thread.
-        panic::catch_unwind(AssertUnwindSafe(|| engine.precompile_component(bytes)))
-            .unwrap_or_else(|_| {
-                Err(wasmtime::format_err!("the compiler crashed on it, which is a bug in the compiler"))
-            })
-            .map_err(|error| ModuleError::Invalid(format!("{error:#}")))
+        panic::catch_unwind(AssertUnwindSafe(|| precompile::precompile(engine, bytes)))
+            .unwrap_or_else(|_| Err("the compiler crashed on it, which is a bug in the compiler".to_owned()))
+            .map_err(ModuleError::Invalid)
     };
     // wasmtime compiles on the threads of the pool that it is called in.
     let pool = rayon::ThreadPoolBuilder::new()

@@ -8,18 +8,25 @@ use wasmtime::{
     component::{Component, types::ComponentItem},
 };
 
-use super::{call::CallMode, error::ModuleError};
+use super::{call::CallMode, error::ModuleError, sections};
 
 /// The first bytes of every WebAssembly file.
 const MAGIC: &[u8] = b"\0asm";
 /// Version and layer of a core module.
 const CORE: [u8; 4] = [1, 0, 0, 0];
 
-/// Checks that bytes look like a complete component, without parsing them.
+/// The kind of a WebAssembly file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    Component,
+    CoreModule,
+}
+
+/// The kind of a file, if it looks like complete WebAssembly. Its content is not parsed.
 ///
 /// # Errors
-/// [`ModuleError`] if they are empty, text, a core module, not WebAssembly, or end in the middle.
-pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
+/// [`ModuleError`] if it is empty, text, not WebAssembly, or ends in the middle.
+pub(super) fn kind(bytes: &[u8]) -> Result<FileKind, ModuleError> {
     if bytes.is_empty() {
         return Err(ModuleError::Empty);
     }
@@ -28,32 +35,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
         let is_text = [&b"(component"[..], b"(module", b";;", b"(;"].iter().any(|start| text.starts_with(start));
         return Err(if is_text { ModuleError::Text } else { ModuleError::NotWasm });
     };
-    match rest.split_first_chunk() {
-        Some((&CORE, _)) => Err(ModuleError::CoreModule),
-        Some((_version, sections)) if has_complete_sections(sections) => Ok(()),
-        _ => Err(ModuleError::Truncated { size: bytes.len() }),
-    }
-}
-
-/// Whether the last section ends where the file ends. A section is one byte, its length, its content.
-fn has_complete_sections(mut rest: &[u8]) -> bool {
-    while let [_id, after @ ..] = rest {
-        let Some((length, content)) = leb128(after) else { return false };
-        let Some(next) = content.get(length..) else { return false };
-        rest = next;
-    }
-    true
-}
-
-fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0;
-    for (index, byte) in bytes.iter().enumerate().take(5) {
-        value |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((value, &bytes[index + 1..]));
-        }
-    }
-    None
+    let kind = if rest.starts_with(&CORE) { FileKind::CoreModule } else { FileKind::Component };
+    if sections::are_complete(bytes) { Ok(kind) } else { Err(ModuleError::Truncated { size: bytes.len() }) }
 }
 
 /// The interfaces that a component imports, in its order.
@@ -119,17 +102,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_not_components_are_rejected() {
+    fn files_that_are_not_complete_webassembly_are_rejected() {
         let component = b"\0asm\x0d\0\x01\0";
-        assert!(check(component).is_ok());
-        assert!(check(&[&component[..], &[0, 2, 1, b'x']].concat()).is_ok());
-        assert!(matches!(check(b""), Err(ModuleError::Empty)));
-        assert!(matches!(check(b"\n(component)"), Err(ModuleError::Text)));
-        assert!(matches!(check(b"\x7fELF"), Err(ModuleError::NotWasm)));
-        assert!(matches!(check(b"\0asm\x01\0\0\0"), Err(ModuleError::CoreModule)));
-        assert!(matches!(check(b"\0asm\x0d"), Err(ModuleError::Truncated { size: 5 })));
-        assert!(matches!(check(&[&component[..], &[0, 3, 1, b'x']].concat()), Err(ModuleError::Truncated { .. })));
-        assert!(matches!(check(&[&component[..], &[0, 0x80]].concat()), Err(ModuleError::Truncated { .. })));
+        assert!(matches!(kind(component), Ok(FileKind::Component)));
+        assert!(matches!(kind(&[&component[..], &[0, 2, 1, b'x']].concat()), Ok(FileKind::Component)));
+        assert!(matches!(kind(b"\0asm\x01\0\0\0"), Ok(FileKind::CoreModule)));
+        assert!(matches!(kind(b""), Err(ModuleError::Empty)));
+        assert!(matches!(kind(b"\n(component)"), Err(ModuleError::Text)));
+        assert!(matches!(kind(b"\x7fELF"), Err(ModuleError::NotWasm)));
+        assert!(matches!(kind(b"\0asm\x0d"), Err(ModuleError::Truncated { size: 5 })));
+        assert!(matches!(kind(&[&component[..], &[0, 3, 1, b'x']].concat()), Err(ModuleError::Truncated { .. })));
+        assert!(matches!(kind(&[&component[..], &[0, 0x80]].concat()), Err(ModuleError::Truncated { .. })));
     }
 
     #[test]

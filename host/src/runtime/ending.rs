@@ -10,10 +10,12 @@ use wasmtime_wasi::I32Exit;
 use super::{
     attempt::{Attempt, AttemptResult},
     backtrace::Backtrace,
-    contract_v1::{self, ReportedFailure, RunResults},
+    contract_v1::ReportedFailure,
+    entry::Returned,
     host_errors::{explain, is_host_error},
     limits::RefusedGrowth,
     output::OutputLimit,
+    program_io::StdoutLimit,
     watchdog::EndReason,
 };
 use crate::{
@@ -27,9 +29,9 @@ const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
 /// The message of a failure for which the guest gave no reason.
 const NO_REASON: &str = "the task failed without an error message";
 
-/// The result of a `run` with `timeout`, from what it returned and the reason why it was ended by the host, if it was.
+/// The result of an attempt with `timeout`, from what it returned and the reason why it was ended by the host, if it was.
 pub(super) fn attempt_result(
-    result: wasmtime::Result<RunResults>,
+    result: wasmtime::Result<Returned>,
     reason: Option<EndReason>,
     attempt: &mut Attempt,
     timeout: Duration,
@@ -38,7 +40,7 @@ pub(super) fn attempt_result(
         return AttemptResult { outcome: Outcome::Stopped, metadata: None };
     }
     match result {
-        Ok((Ok(text),)) => match success(&text, attempt) {
+        Ok(Ok(text)) => match success(&text, attempt) {
             Ok(result) => {
                 let outcome = Outcome::Success { result, follow_ups: attempt.follow_ups.take_tasks() };
                 AttemptResult { outcome, metadata: None }
@@ -47,7 +49,7 @@ pub(super) fn attempt_result(
         },
         // A guest that saw its deadline and ended with an error has timed out anyway.
         _ if reason == Some(EndReason::TimedOut) => timed_out(timeout).into(),
-        Ok((Err(failure),)) => reported(contract_v1::failure(failure), attempt),
+        Ok(Err(failure)) => reported(failure, attempt),
         Err(error) => aborted(&error, attempt).into(),
     }
 }
@@ -89,6 +91,9 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     if is_over_limit || error.is::<OutputLimit>() {
         let message = format!("logged and printed more than {}", bytes(attempt.config().log_max));
         return Failure::new(ErrorKind::OutputLimit, message);
+    }
+    if let Some(limit) = error.downcast_ref::<StdoutLimit>() {
+        return Failure::new(ErrorKind::OutputLimit, limit.to_string());
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!("{}the task called exit({}) instead of returning", last_error(attempt), exit.0);
@@ -142,8 +147,11 @@ pub(super) fn missing_resource(error: &wasmtime::Error, attempt: &Attempt, has_s
 
 /// Returns whether wasmtime refused a component, rather than the guest failed.
 pub(super) fn is_refused_by_engine(error: &wasmtime::Error, attempt: &Attempt) -> bool {
-    let is_guests =
-        error.is::<Trap>() || error.is::<WasmBacktrace>() || error.is::<I32Exit>() || error.is::<OutputLimit>();
+    let is_guests = error.is::<Trap>()
+        || error.is::<WasmBacktrace>()
+        || error.is::<I32Exit>()
+        || error.is::<OutputLimit>()
+        || error.is::<StdoutLimit>();
     !is_guests && attempt.limits.refused_growth().is_none()
 }
 

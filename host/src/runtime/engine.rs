@@ -14,7 +14,9 @@ use wasmtime::{
     component::Linker,
 };
 
-use super::{LOADS_MAX, RuntimeConfig, attempt::Attempt, call::CallMode, host_calls, limits::INSTANCES_MAX, wasi};
+use super::{
+    LOADS_MAX, RuntimeConfig, attempt::Attempt, call::CallMode, host_calls, limits::INSTANCES_MAX, program, wasi,
+};
 use crate::system;
 
 /// Maximum stack of a guest in bytes; the slot's thread has at least twice as much.
@@ -61,6 +63,8 @@ pub(super) struct EngineProfile {
     pub(super) is_constrained: bool,
     sync_linker: Linker<Attempt>,
     async_linker: Linker<Attempt>,
+    /// The imports of core modules.
+    pub(super) core_linker: wasmtime::Linker<Attempt>,
 }
 
 impl EngineProfile {
@@ -70,7 +74,8 @@ impl EngineProfile {
         wasi::add_to_linker_async(&mut async_linker)?;
         host_calls::add_to_linker(&mut sync_linker)?;
         host_calls::add_to_linker(&mut async_linker)?;
-        Ok(Self { engine, name, is_constrained, sync_linker, async_linker })
+        let core_linker = program::core_linker(&engine)?;
+        Ok(Self { engine, name, is_constrained, sync_linker, async_linker, core_linker })
     }
 
     /// The imports for modules that are called in this mode.
@@ -180,6 +185,9 @@ fn common_config() -> Config {
     let mut settings = Config::new();
     settings
         .epoch_interruption(true)
+        .wasm_exceptions(true)
+        .wasm_gc(false)
+        .wasm_component_model_async(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))

@@ -53,11 +53,24 @@ pub enum ModuleError {
     /// The file is not WebAssembly.
     #[error("the file is not WebAssembly")]
     NotWasm,
-    /// The file is a core module.
+    /// The file is a core module that is not a program, and says nothing of the component to make of it.
     #[error(
-        "the file is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "the file is a core module without a function `_start`, so it is not a program: link it as a program, or build a \
+         component (`fastworker build`, `cargo build --target wasm32-wasip2`, or `wasm-tools component new`)"
     )]
     CoreModule,
+    /// The file is a core module that imports more than WASI preview 1.
+    #[error(
+        "the program imports {0}, and programs can import only wasi_snapshot_preview1: build it for WASI, as with \
+         `-target wasm32-wasi`, GOOS=wasip1 or wasm32-wasip1"
+    )]
+    CoreImport(String),
+    /// The name of a program's file is not a task name.
+    #[error(
+        "the file is a program, whose task is named after it, and {0:?} is not a task name: rename the file to 1 to \
+         {TASK_NAME_MAX} bytes without control characters, and .wasm"
+    )]
+    FileName(String),
     /// The compiler rejects it.
     #[error("the module cannot be compiled: {0}")]
     Invalid(String),

@@ -6,29 +6,32 @@ use std::{
     collections::HashSet,
     fs::{self, File, Metadata},
     io::{self, Read as _},
+    marker::PhantomData,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
 use wasmtime::{
     Engine,
-    component::{Component, ComponentExportIndex},
+    component::{Component, InstancePre},
 };
 
 use super::{
     Inner,
-    attempt::AttemptInfo,
-    call::PreparedModule,
-    compiled::{self, Code},
+    attempt::{Attempt, AttemptInfo},
+    call::{CallMode, GuestCall, Instantiate, Prepared, PreparedModule, TypedCall},
+    compiled::{self, Code, Instantiable},
     compiler::CompileJob,
     component,
     contract_v1::{self, Exports, RegisterResults, TASKS},
     ending,
     engine::EngineProfile,
+    entry::{Contract, Entry},
     error::ModuleError,
     host_errors::explain,
     module::{LoadedModule, Module, module_name},
     output::cut,
+    program::{self, Program},
     slot::CallEnd,
     watchdog::EndReason,
 };
@@ -49,7 +52,7 @@ pub(super) fn load_bytes<'a>(
     bytes: &[u8],
     job: &CompileJob<'a>,
 ) -> Result<Module, ModuleError> {
-    component::check(bytes)?;
+    component::kind(bytes)?;
     let hash = blake3::hash(bytes);
     let compile = || {
         tracing::info!(module = module_name(path), path = %crate::escape::path(path), bytes = bytes.len(), "compiling a module");
@@ -58,14 +61,13 @@ pub(super) fn load_bytes<'a>(
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
     job.release_permit();
     job.lower_priority();
-    let registered = match instantiate_and_register(runtime, &code) {
+    let registered = match instantiate_and_register(runtime, path, &code) {
         // Cached code that no engine accepts.
-        Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, &compile()?),
+        Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
         result => result,
     };
-    let RegisteredModule { prepared, run, tasks, engine } = registered?;
+    let RegisteredModule { prepared, entry, tasks, imports, engine } = registered?;
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
-    let imports = component::imports(prepared.pre.engine(), prepared.pre.component());
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
@@ -81,7 +83,7 @@ pub(super) fn load_bytes<'a>(
         last_error: None,
     };
     let (content, path) = (*hash.as_bytes(), path.to_owned());
-    Ok(Module::new(LoadedModule { info, version, content, path, task_index, prepared, run }))
+    Ok(Module::new(LoadedModule { info, version, content, path, task_index, prepared, entry }))
 }
 
 /// Reads a file of at most `max` bytes.
@@ -126,16 +128,17 @@ fn invalid(error: &wasmtime::Error) -> ModuleError {
 /// A module that was instantiated and has registered its tasks.
 struct RegisteredModule {
     prepared: PreparedModule,
-    run: ComponentExportIndex,
+    entry: Entry,
     tasks: Vec<TaskInfo>,
+    imports: Vec<String>,
     engine: &'static str,
 }
 
 /// Instantiates a module on the first engine that accepts it, and calls `register`.
-fn instantiate_and_register(runtime: &Inner, code: &Code) -> Result<RegisteredModule, ModuleError> {
+fn instantiate_and_register(runtime: &Inner, path: &Path, code: &Code) -> Result<RegisteredModule, ModuleError> {
     let mut result = Err(ModuleError::Unfit("there is no engine".to_owned()));
     for profile in &runtime.engines {
-        result = try_engine(runtime, profile, code);
+        result = try_engine(runtime, profile, path, code);
         match &result {
             // The pool rejects a module that is too large with one of these two errors.
             Err(ModuleError::Invalid(why) | ModuleError::Unfit(why)) => {
@@ -147,17 +150,66 @@ fn instantiate_and_register(runtime: &Inner, code: &Code) -> Result<RegisteredMo
     result
 }
 
-fn try_engine(runtime: &Inner, profile: &EngineProfile, code: &Code) -> Result<RegisteredModule, ModuleError> {
+fn try_engine(
+    runtime: &Inner,
+    profile: &EngineProfile,
+    path: &Path,
+    code: &Code,
+) -> Result<RegisteredModule, ModuleError> {
+    match compiled::instantiable(&profile.engine, code).map_err(|error| invalid(&error))? {
+        Instantiable::Component(component) => component_module(runtime, profile, path, &component),
+        Instantiable::Core(module) => core_module(runtime, profile, path, &module),
+    }
+}
+
+/// A component that fulfils the contract, or is a program.
+fn component_module(
+    runtime: &Inner,
+    profile: &EngineProfile,
+    path: &Path,
+    component: &Component,
+) -> Result<RegisteredModule, ModuleError> {
     let engine = &profile.engine;
-    let component = compiled::instantiable(engine, code).map_err(|error| invalid(&error))?;
-    let exports = Exports::of(&component).ok_or_else(|| no_tasks(component::exports(engine, &component)))?;
-    let mode = component::call_mode(engine, &component);
-    let pre = profile.linker(mode).instantiate_pre(&component);
-    let pre = pre.map_err(|error| not_linked(engine, &component, &error))?;
-    exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
-    let prepared = PreparedModule { pre, mode };
-    let tasks = register(runtime, &prepared, &exports)?;
-    Ok(RegisteredModule { prepared, run: exports.run, tasks, engine: profile.name })
+    let exports = Exports::of(component);
+    let command = program::command(component);
+    if exports.is_none() && command.is_none() {
+        return Err(no_tasks(component::exports(engine, component)));
+    }
+    let mode = component::call_mode(engine, component);
+    let pre = profile.linker(mode).instantiate_pre(component);
+    let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
+    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode };
+    let imports = component::imports(engine, component);
+    let (entry, tasks) = match (exports, command) {
+        (Some(exports), _) => {
+            exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
+            let tasks = register(runtime, &prepared, &pre, &exports)?;
+            (Entry::Contract(Contract { pre, run: exports.run }), tasks)
+        }
+        (None, Some(run)) => {
+            try_instance(runtime, &prepared)?;
+            (Entry::Program(Program::Command { pre, run }), vec![program::task(path)?])
+        }
+        (None, None) => return Err(no_tasks(component::exports(engine, component))),
+    };
+    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+}
+
+/// A core module that is a program.
+fn core_module(
+    runtime: &Inner,
+    profile: &EngineProfile,
+    path: &Path,
+    module: &wasmtime::Module,
+) -> Result<RegisteredModule, ModuleError> {
+    program::check_core(module)?;
+    let tasks = vec![program::task(path)?];
+    let pre = profile.core_linker.instantiate_pre(module);
+    let pre = pre.map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
+    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async };
+    try_instance(runtime, &prepared)?;
+    let entry = Entry::Program(Program::Core(pre));
+    Ok(RegisteredModule { prepared, entry, tasks, imports: program::imports(module), engine: profile.name })
 }
 
 fn no_tasks(exports: Vec<String>) -> ModuleError {
@@ -176,23 +228,38 @@ fn not_linked(engine: &Engine, component: &Component, error: &wasmtime::Error) -
     }
 }
 
+/// Instantiates a module that registers no tasks itself.
+fn try_instance(runtime: &Inner, prepared: &PreparedModule) -> Result<(), ModuleError> {
+    load_call(runtime, prepared, Instantiate(prepared))
+}
+
 /// Calls `register` and checks the tasks that it returns.
-fn register(runtime: &Inner, prepared: &PreparedModule, exports: &Exports) -> Result<Vec<TaskInfo>, ModuleError> {
-    let timeout = runtime.config.register_timeout;
-    let end: CallEnd<RegisterResults> = runtime.with_load_slot(|slot| {
-        let info = AttemptInfo::without_task(Now::read().mono + timeout);
-        slot.call(prepared, &exports.register, (), info)
-    });
-    let tasks = match end.result {
-        _ if end.reason == Some(EndReason::TimedOut) => return Err(ModuleError::RegisterTimeout(timeout)),
-        Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
-        Err(error) if ending::is_refused_by_engine(&error, end.store.data()) => {
-            return Err(ModuleError::Unfit(explain(&error)));
-        }
-        Err(error) => return Err(ModuleError::Register(ending::aborted(&error, end.store.data()).message)),
-    };
+fn register(
+    runtime: &Inner,
+    prepared: &PreparedModule,
+    pre: &InstancePre<Attempt>,
+    exports: &Exports,
+) -> Result<Vec<TaskInfo>, ModuleError> {
+    let call = TypedCall { pre, export: &exports.register, params: (), results: PhantomData::<RegisterResults> };
+    let (descriptors,) = load_call(runtime, prepared, call)?;
+    let tasks = descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>();
     check_names(&tasks)?;
     Ok(tasks)
+}
+
+/// Makes a call of a module that is being loaded.
+fn load_call<C: GuestCall>(runtime: &Inner, prepared: &PreparedModule, call: C) -> Result<C::Output, ModuleError> {
+    let timeout = runtime.config.register_timeout;
+    let end: CallEnd<C::Output> =
+        runtime.with_load_slot(|slot| slot.call(prepared, AttemptInfo::without_task(Now::read().mono + timeout), call));
+    match end.result {
+        _ if end.reason == Some(EndReason::TimedOut) => Err(ModuleError::RegisterTimeout(timeout)),
+        Ok(output) => Ok(output),
+        Err(error) if ending::is_refused_by_engine(&error, end.store.data()) => {
+            Err(ModuleError::Unfit(explain(&error)))
+        }
+        Err(error) => Err(ModuleError::Register(ending::aborted(&error, end.store.data()).message)),
+    }
 }
 
 fn check_names(tasks: &[TaskInfo]) -> Result<(), ModuleError> {

@@ -13,6 +13,8 @@ mod slot;
 
 mod call;
 
+mod entry;
+
 mod attempt;
 
 mod ending;
@@ -51,6 +53,14 @@ mod load;
 
 mod component;
 
+mod program;
+
+mod program_io;
+
+mod sections;
+
+mod wrap;
+
 mod compiled;
 
 mod fingerprint;
@@ -88,6 +98,7 @@ pub use self::{
     sources::{SourceError, existing_files, expand, missing_source},
     watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
     watchdog::Stopper,
+    wrap::wrap_core_module,
 };
 use self::{
     compiled::Cache,

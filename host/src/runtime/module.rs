@@ -10,9 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use wasmtime::component::ComponentExportIndex;
-
-use super::call::PreparedModule;
+use super::{call::PreparedModule, entry::Entry};
 use crate::task::{ModuleInfo, ModuleVersion, TaskInfo};
 
 /// A task module that can run. Cheap to clone; it stays in memory while attempts run on it.
@@ -27,7 +25,7 @@ pub(super) struct LoadedModule {
     /// The index of each task in `info.tasks`, by its name.
     pub(super) task_index: HashMap<String, usize>,
     pub(super) prepared: PreparedModule,
-    pub(super) run: ComponentExportIndex,
+    pub(super) entry: Entry,
 }
 
 impl fmt::Debug for Module {
@@ -71,9 +69,14 @@ impl Module {
         self.0.task_index.get(name).map(|index| &self.0.info.tasks[*index])
     }
 
-    /// The module to instantiate and the function to call for an attempt.
-    pub(super) fn run(&self) -> (&PreparedModule, &ComponentExportIndex) {
-        (&self.0.prepared, &self.0.run)
+    /// The module to instantiate for an attempt.
+    pub(super) fn prepared(&self) -> &PreparedModule {
+        &self.0.prepared
+    }
+
+    /// How its tasks are called.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.0.entry
     }
 }
 

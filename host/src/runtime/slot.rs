@@ -9,17 +9,15 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{
-    Store,
-    component::{ComponentExportIndex, ComponentNamedList, Lift, Lower},
-};
+use wasmtime::Store;
 
 use super::{
     AttemptId, Module, Reports, RuntimeConfig,
     attempt::{Attempt, AttemptInfo, AttemptResult, SlotShared},
-    call::{CallMode, PreparedModule, call_async, call_sync, store, until_expired},
-    contract_v1::{Context, GuestInvocation, RunParams, RunResults},
+    call::{CallMode, GuestCall, Instantiate, PreparedModule, store, until_expired},
+    contract_v1::Context,
     ending,
+    entry::{Entry, Returned},
     output::Output,
     watchdog::{EndReason, Stopper, Watchdog},
 };
@@ -154,24 +152,13 @@ impl Slot {
             deadline_ms: u64::try_from((now.wall + call.timeout).micros() / 1000).unwrap_or(0),
             metadata: call.metadata.to_owned(),
         });
-        let invocation = GuestInvocation {
-            task_id: &context.task_id,
-            name: &context.name,
-            attempt: context.attempt,
-            deadline_ms: context.deadline_ms,
-            args: call.args.as_str(),
-            kwargs: call.kwargs.as_str(),
-            metadata: &context.metadata,
-        };
         let info = AttemptInfo {
             id: call.id,
             task_id: call.task_id.clone(),
             deadline: now.mono + call.timeout,
             context: Arc::clone(&context),
         };
-        let (prepared, export) = module.run();
-        let CallEnd { result, has_started, reason, mut store } =
-            self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), info);
+        let CallEnd { result, has_started, reason, mut store } = self.call_entry(module, call, &context, info);
         let error = result.as_ref().err().filter(|_| reason.is_none());
         let missing = error.and_then(|error| ending::missing_resource(error, store.data(), has_started));
         let ended = ending::attempt_result(result, reason, store.data_mut(), call.timeout);
@@ -184,6 +171,24 @@ impl Slot {
             (_, ended) => {
                 self.previous_store = Some(store);
                 Ok(ended)
+            }
+        }
+    }
+
+    /// Calls the task's function.
+    fn call_entry(
+        &mut self,
+        module: &Module,
+        call: &Invocation<'_>,
+        context: &Context,
+        info: AttemptInfo,
+    ) -> CallEnd<Returned> {
+        let prepared = module.prepared();
+        match module.entry() {
+            Entry::Contract(contract) => self.call(prepared, info, contract.run(call, context)),
+            Entry::Program(program) => {
+                let stdout_max = self.shared.config.result_max;
+                self.call(prepared, info, program.run(call, stdout_max))
             }
         }
     }
@@ -210,7 +215,7 @@ impl Slot {
     /// The missing resource.
     pub fn try_sandbox(&mut self, module: &Module) -> Result<(), String> {
         self.check_address_space()?;
-        let (result, store) = self.set_up(module.run().0);
+        let (result, store) = self.set_up(module.prepared());
         match result {
             // A failure of the guest itself does not count.
             Err(error) => ending::missing_resource(&error, store.data(), false).map_or(Ok(()), Err),
@@ -220,27 +225,9 @@ impl Slot {
 
     /// Creates a sandbox without calling a function in it.
     pub(super) fn set_up(&mut self, prepared: &PreparedModule) -> (wasmtime::Result<()>, Store<Attempt>) {
-        self.clear();
         let info = AttemptInfo::without_task(Now::read().mono + TRIAL_TIMEOUT);
-        let (id, deadline) = (info.id, info.deadline);
-        let mut store = store(prepared, Attempt::new(&self.shared, info));
-        self.shared.with_output(|output| output.begin(id));
-        let guard = self.shared.timer.begin(id, deadline);
-        let pre = &prepared.pre;
-        let result = match prepared.mode {
-            CallMode::Sync => pre.instantiate(&mut store).map(drop),
-            CallMode::SyncInRuntime => {
-                let _entered = self.tokio.get().enter();
-                pre.instantiate(&mut store).map(drop)
-            }
-            CallMode::Async => {
-                let set_up = async { pre.instantiate_async(&mut store).await.map(drop) };
-                self.tokio.get().block_on(until_expired(&self.shared.timer, set_up))
-            }
-        };
-        guard.end();
-        self.shared.with_output(Output::end);
-        (result, store)
+        let end = self.call(prepared, info, Instantiate(prepared));
+        (end.result, end.store)
     }
 
     /// Releases the resources of the last attempt. Takes about as long as creating a sandbox, so report the outcome
@@ -249,18 +236,13 @@ impl Slot {
         self.previous_store = None;
     }
 
-    /// Calls one exported function in a new instance.
-    pub(super) fn call<P, R>(
+    /// Makes one call of a module in a new instance.
+    pub(super) fn call<C: GuestCall>(
         &mut self,
         prepared: &PreparedModule,
-        export: &ComponentExportIndex,
-        params: P,
         info: AttemptInfo,
-    ) -> CallEnd<R>
-    where
-        P: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
-    {
+        call: C,
+    ) -> CallEnd<C::Output> {
         self.clear();
         let (id, deadline) = (info.id, info.deadline);
         let mut store = store(prepared, Attempt::new(&self.shared, info));
@@ -268,13 +250,13 @@ impl Slot {
         let guard = self.shared.timer.begin(id, deadline);
         let mut has_started = false;
         let result = match prepared.mode {
-            CallMode::Sync => call_sync(prepared, export, params, &mut store, &mut has_started),
+            CallMode::Sync => call.call(&mut store, &mut has_started),
             CallMode::SyncInRuntime => {
                 let _entered = self.tokio.get().enter();
-                call_sync(prepared, export, params, &mut store, &mut has_started)
+                call.call(&mut store, &mut has_started)
             }
             CallMode::Async => {
-                let call = call_async(prepared, export, params, &mut store, &mut has_started);
+                let call = call.call_async(&mut store, &mut has_started);
                 self.tokio.get().block_on(until_expired(&self.shared.timer, call))
             }
         };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     DebugLog, Inner,
-    call::{CallMode, PreparedModule},
-    compiled::{self, Cache},
+    call::{CallMode, Prepared, PreparedModule},
+    compiled::{self, Cache, Instantiable},
     compiler,
     engine::{EngineProfile, EngineSet},
     host_errors::explain,
@@ -20,10 +20,13 @@ const TRIAL_COMPONENT: [u8; 29] = *b"\0asm\x0d\0\x01\0\x01\x0d\0asm\x01\0\0\0\x0
 pub(super) fn trial_modules(engines: &EngineSet) -> wasmtime::Result<Vec<PreparedModule>> {
     let code = Cache::compile_here(&engines.settings, &TRIAL_COMPONENT)?;
     let prepare = |profile: &EngineProfile| {
-        let component = compiled::instantiable(&profile.engine, &code)?;
+        let Instantiable::Component(component) = compiled::instantiable(&profile.engine, &code)? else {
+            wasmtime::bail!("it was compiled as a component")
+        };
         // Async, as its stack needs address space as well.
         let mode = CallMode::Async;
-        Ok(PreparedModule { pre: profile.linker(mode).instantiate_pre(&component)?, mode })
+        let pre = Prepared::Component(profile.linker(mode).instantiate_pre(&component)?);
+        Ok(PreparedModule { pre, mode })
     };
     engines.engines.iter().map(prepare).collect()
 }

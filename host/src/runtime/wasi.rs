@@ -6,30 +6,22 @@
 //! Expensive resources are created on first use. Environment, standard streams and randomness are implemented here; the
 //! rest comes from wasmtime-wasi's context, which most attempts never need.
 
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
 use rand::Rng as _;
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::{
     WasiCtxView, WasiView,
     p2::{
-        DynInputStream, DynOutputStream, OutputStream, Pollable, StreamError, StreamResult,
+        DynInputStream, DynOutputStream,
         bindings::{cli, random},
         pipe::ClosedInputStream,
     },
 };
 
-use super::{
-    attempt::Attempt,
-    output::{Output, OutputLimit, Stream},
-};
-use crate::{lock::lock, system};
+use super::{attempt::Attempt, output::Stream};
+use crate::system;
 
 /// Maximum random bytes of one call.
 const RANDOM_MAX: u64 = 1 << 20;
-/// Maximum bytes of one write to an output stream.
-const WRITE_MAX: usize = 64 << 10;
 
 impl WasiView for Attempt {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -70,7 +62,7 @@ impl cli::environment::Host for Attempt {
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(Vec::new())
+        Ok(self.wasi.program.as_ref().map(|program| program.args().to_vec()).unwrap_or_default())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
@@ -80,7 +72,10 @@ impl cli::environment::Host for Attempt {
 
 impl cli::stdin::Host for Attempt {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        let stream: DynInputStream = Box::new(ClosedInputStream);
+        let stream: DynInputStream = match &self.wasi.program {
+            Some(program) => Box::new(program.stdin()),
+            None => Box::new(ClosedInputStream),
+        };
         Ok(self.wasi.table.push(stream)?)
     }
 }
@@ -99,35 +94,8 @@ impl cli::stderr::Host for Attempt {
 
 impl Attempt {
     fn output_stream(&mut self, stream: Stream) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(LogStream { output: self.output(), stream });
+        let stream: DynOutputStream = Box::new(self.sink(stream));
         Ok(self.wasi.table.push(stream)?)
-    }
-}
-
-/// A stream that writes lines to the log of the task. Never blocks.
-struct LogStream {
-    output: Arc<Mutex<Output>>,
-    stream: Stream,
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for LogStream {
-    async fn ready(&mut self) {}
-}
-
-#[wasmtime_wasi::async_trait]
-impl OutputStream for LogStream {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let mut output = lock(&self.output);
-        output.print(self.stream, &bytes).map_err(|error: OutputLimit| StreamError::Trap(error.into()))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_MAX)
     }
 }
 

@@ -13,21 +13,21 @@ macro_rules! source {
 /// A source file of the SDK.
 macro_rules! guest {
     ($file:literal) => {
-        (concat!("guest-sdk/src/", $file), source!(concat!("sdk/guest/", $file)))
+        (concat!("guest-sdk/rust/src/", $file), source!(concat!("sdk/guest/", $file)))
     };
 }
 
 /// A source file of the SDK's macros.
 macro_rules! macros {
     ($file:literal) => {
-        (concat!("guest-sdk/macros/src/", $file), source!(concat!("sdk/macros/", $file)))
+        (concat!("guest-sdk/rust/macros/src/", $file), source!(concat!("sdk/macros/", $file)))
     };
 }
 
 /// The files of the SDK, by their path below its folder.
 pub(super) const FILES: [(&str, &str); 28] = [
-    ("guest-sdk/Cargo.toml", source!("sdk/guest.toml")),
-    ("guest-sdk/macros/Cargo.toml", source!("sdk/macros.toml")),
+    ("guest-sdk/rust/Cargo.toml", source!("sdk/guest.toml")),
+    ("guest-sdk/rust/macros/Cargo.toml", source!("sdk/macros.toml")),
     macros!("check.rs"),
     macros!("expand.rs"),
     macros!("lib.rs"),
@@ -51,7 +51,7 @@ pub(super) const FILES: [(&str, &str); 28] = [
     guest!("task.rs"),
     guest!("testing.rs"),
     guest!("wait.rs"),
-    ("guest-sdk/wit/task.wit", source!("wit/task.wit")),
+    ("guest-sdk/rust/wit/task.wit", source!("wit/task.wit")),
     ("LICENSE-APACHE", source!("LICENSE-APACHE")),
     ("LICENSE-MIT", source!("LICENSE-MIT")),
 ];
@@ -61,11 +61,11 @@ pub(super) const FILES: [(&str, &str); 28] = [
 pub(super) fn workspace_manifest() -> String {
     let manifest = source!("sdk/workspace.toml");
     let (without_profiles, _) = manifest.split_once("\n[profile").unwrap_or((manifest, ""));
-    let lines = without_profiles
-        .lines()
-        .filter(|line| !line.starts_with("default-members"))
-        .map(|line| if line.starts_with("members") { r#"members = ["guest-sdk", "guest-sdk/macros"]"# } else { line });
-    lines.chain([""]).collect::<Vec<_>>().join("\n")
+    let (before, rest) = without_profiles.split_once("members = [").expect("a workspace has members");
+    let (_, after) = rest.split_once("]\n").expect("the list ends");
+    let after = after.lines().filter(|line| !line.starts_with("default-members"));
+    let members = r#"members = ["guest-sdk/rust", "guest-sdk/rust/macros"]"#;
+    [before, members, "\n"].concat() + &after.chain([""]).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     fn no_file_of_the_sdk_is_missing() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut found = Vec::new();
-        rust_files(&root.join("guest-sdk"), &mut found);
+        rust_files(&root.join("guest-sdk/rust"), &mut found);
         let within = found.iter().map(|path| path.strip_prefix(&root).expect("it is there").to_str().expect("UTF-8"));
         for path in within.filter(|path| !path.contains("/tests/")) {
             assert!(FILES.iter().any(|(known, _)| *known == path), "{path} is missing in cli/new/sdk.rs");
@@ -105,7 +105,7 @@ mod tests {
         for section in ["[workspace]", "[workspace.package]", "[workspace.dependencies]", "[workspace.lints.clippy]"] {
             assert!(manifest.contains(section), "{manifest}");
         }
-        assert!(manifest.contains("\nmembers = [\"guest-sdk\", \"guest-sdk/macros\"]\n"), "{manifest}");
+        assert!(manifest.contains("\nmembers = [\"guest-sdk/rust\", \"guest-sdk/rust/macros\"]\n"), "{manifest}");
         assert!(!manifest.contains("default-members") && !manifest.contains("[profile"), "{manifest}");
     }
 }

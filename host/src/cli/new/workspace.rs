@@ -36,7 +36,8 @@ impl WorkspacePlacement {
             Some(outer) => return Err(nested_workspaces(&around[outer].root, &around[0].root)),
         };
         let Some(sdk_copy) = sdk_copy else { return Ok(placement) };
-        let packages = ["", "guest-sdk", "guest-sdk/macros"].map(|package| folder.join(sdk_copy).join(package));
+        let packages =
+            ["", "guest-sdk/rust", "guest-sdk/rust/macros"].map(|package| folder.join(sdk_copy).join(package));
         let including = match &placement {
             Self::Standalone => {
                 around.iter().find(|workspace| packages.iter().any(|package| workspace.includes(package)))

@@ -15,6 +15,7 @@ use wasmtime::Engine;
 
 use super::{
     COMPILE_ARGUMENT, STACK,
+    precompile::precompile,
     protocol::{Request, Response},
 };
 use crate::runtime::{engine, fingerprint::fingerprint};
@@ -72,12 +73,12 @@ fn compile(request: &Request, bytes: &[u8]) -> Response {
         Ok(_) => return Response::OtherSettings,
         Err(error) => return Response::Invalid(format!("{error:#}")),
     };
-    let compile = || engine.precompile_component(bytes);
+    let compile = || precompile(&engine, bytes);
     let code = match pool {
         Some(pool) => pool.install(compile),
         None => compile(),
     };
-    code.map_or_else(|error| Response::Invalid(format!("{error:#}")), Response::Code)
+    code.map_or_else(Response::Invalid, Response::Code)
 }
 
 /// Lets this process end with its parent, and limits its memory and time.

@@ -13,7 +13,7 @@ mod weekly {
 }
 
 #[test]
-#[should_panic(expected = "two tasks are named 'report': one at guest-sdk/tests/two_of_a_name.rs:")]
+#[should_panic(expected = "two tasks are named 'report': one at guest-sdk/rust/tests/two_of_a_name.rs:")]
 fn registration_names_both() {
     testing::tasks();
 }

@@ -29,7 +29,7 @@
 //! crate-type = ["cdylib", "rlib"]
 //!
 //! [dependencies]
-//! fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }
+//! fastworker-guest = { path = ".fastworker/sdk/guest-sdk/rust" }
 //! ```
 //!
 //! `cargo build --release --target wasm32-wasip2` builds it, `fastworker dev` runs it.
@@ -79,7 +79,7 @@
 //!
 //! ```toml
 //! [dependencies]
-//! fastworker-guest = { path = ".fastworker/sdk/guest-sdk", features = ["schema"] }
+//! fastworker-guest = { path = ".fastworker/sdk/guest-sdk/rust", features = ["schema"] }
 //! ```
 //!
 #![cfg_attr(feature = "schema", doc = "```")]

@@ -1,0 +1,265 @@
+//! Programs as tasks: core modules with `_start`, and components that export `wasi:cli/run`.
+//!
+//! A program is a module with one task, named after its file. It gets its arguments twice: as argv, and as
+//! `{"args": […], "kwargs": {…}}` on stdin. What it writes to stdout is the result, stderr is its log, and an exit code
+//! other than 0 is a failure.
+//!
+//! Core modules run on wasmtime's own preview 1, not on the adapter that wraps them into components: it is faster, and
+//! the adapter's memory is overwritten by the heap of Go's programs.
+
+use std::{marker::PhantomData, path::Path};
+
+use serde::Serialize;
+use wasmtime::{
+    Engine, Module as CoreModule, Store,
+    component::{Component, ComponentExportIndex, InstancePre},
+};
+use wasmtime_wasi::I32Exit;
+
+use super::{
+    Invocation,
+    attempt::Attempt,
+    call::{GuestCall, TypedCall},
+    contract_v1::ReportedFailure,
+    entry::Returned,
+    error::ModuleError,
+    module::module_name,
+    output::Stream,
+    program_io::ProgramIo,
+};
+use crate::{
+    json::Json,
+    task::{ErrorKind, Failure, Policy, TaskInfo, TaskName},
+};
+
+/// The interface that a `wasi:cli/command` component exports.
+const RUN: &str = "wasi:cli/run@0.2.0";
+/// The function of a core module that is a program.
+pub(super) const START: &str = "_start";
+/// The only namespace from which a core module may import.
+const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// The entry of a program.
+pub(super) enum Program {
+    /// `_start` of a core module.
+    Core(wasmtime::InstancePre<Attempt>),
+    /// `run` of a component.
+    Command { pre: InstancePre<Attempt>, run: ComponentExportIndex },
+}
+
+/// The export `wasi:cli/run#run` of a component.
+pub(super) fn command(component: &Component) -> Option<ComponentExportIndex> {
+    let interface = component.get_export_index(None, RUN)?;
+    component.get_export_index(Some(&interface), "run")
+}
+
+/// The task of a program: any arguments, and a result of any type.
+///
+/// # Errors
+/// [`ModuleError::FileName`] if the file's name is not a task name.
+pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
+    let name = module_name(path);
+    if TaskName::check(&name).is_err() {
+        return Err(ModuleError::FileName(name));
+    }
+    Ok(TaskInfo {
+        name,
+        documentation: String::new(),
+        schema: Json::empty_object(),
+        policy: Policy::default(),
+        schedule: None,
+        warnings: Vec::new(),
+    })
+}
+
+/// Checks that a core module is a program that can run.
+///
+/// # Errors
+/// [`ModuleError::CoreModule`] if it has no `_start`, [`ModuleError::CoreImport`] if it imports anything but WASI
+/// preview 1.
+pub(super) fn check_core(module: &CoreModule) -> Result<(), ModuleError> {
+    if let Some(import) = module.imports().find(|import| import.module() != PREVIEW1) {
+        return Err(ModuleError::CoreImport(format!("{}.{}", import.module(), import.name())));
+    }
+    match module.get_export(START) {
+        Some(wasmtime::ExternType::Func(start)) if start.params().len() + start.results().len() == 0 => Ok(()),
+        _ => Err(ModuleError::CoreModule),
+    }
+}
+
+/// The namespaces that a core module imports from.
+pub(super) fn imports(module: &CoreModule) -> Vec<String> {
+    let mut names: Vec<String> = module.imports().map(|import| import.module().to_owned()).collect();
+    names.dedup();
+    names
+}
+
+/// Adds WASI preview 1 for core modules.
+pub(super) fn core_linker(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<Attempt>> {
+    let mut linker = wasmtime::Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, Attempt::preview1)?;
+    Ok(linker)
+}
+
+impl Program {
+    /// One run of the program.
+    pub(super) fn run<'a>(&'a self, call: &Invocation<'a>, stdout_max: usize) -> ProgramCall<'a> {
+        ProgramCall { program: self, io: program_io(call, stdout_max) }
+    }
+}
+
+fn program_io(call: &Invocation<'_>, stdout_max: usize) -> Result<ProgramIo, ReportedFailure> {
+    #[derive(Serialize)]
+    struct Input<'a> {
+        args: &'a Json,
+        kwargs: &'a Json,
+    }
+    let stdin =
+        serde_json::to_vec(&Input { args: call.args, kwargs: call.kwargs }).expect("JSON can be written as JSON");
+    let args: Vec<serde_json::Value> = serde_json::from_str(call.args.as_str()).unwrap_or_default();
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let args: Vec<String> = std::iter::once(call.name.to_owned()).chain(args.into_iter().map(text)).collect();
+    if let Some(index) = args.iter().position(|arg| arg.contains('\0')) {
+        let message = format!("argument {index} of a program cannot have the character U+0000");
+        return Err(failure(ErrorKind::BadArguments, message, None));
+    }
+    Ok(ProgramIo::new(args, stdin, stdout_max))
+}
+
+/// One run of a program.
+pub(super) struct ProgramCall<'a> {
+    program: &'a Program,
+    /// What it gets, or why it cannot run.
+    io: Result<ProgramIo, ReportedFailure>,
+}
+
+impl GuestCall for ProgramCall<'_> {
+    type Output = Returned;
+
+    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
+        let io = match self.io {
+            Ok(io) => io,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        store.data_mut().set_program(io);
+        let ended = match self.program {
+            Program::Core(_) => unreachable!("core modules are called asynchronously"),
+            Program::Command { pre, run } => typed(pre, run).call(store, has_started),
+        };
+        returned(ended, store)
+    }
+
+    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
+        let io = match self.io {
+            Ok(io) => io,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        store.data_mut().set_program(io);
+        let ended = match self.program {
+            Program::Core(pre) => start(pre, store, has_started).await,
+            Program::Command { pre, run } => typed(pre, run).call_async(store, has_started).await,
+        };
+        returned(ended, store)
+    }
+}
+
+type RunResult = (Result<(), ()>,);
+
+fn typed<'a>(pre: &'a InstancePre<Attempt>, export: &'a ComponentExportIndex) -> TypedCall<'a, (), RunResult> {
+    TypedCall { pre, export, params: (), results: PhantomData }
+}
+
+async fn start(
+    pre: &wasmtime::InstancePre<Attempt>,
+    store: &mut Store<Attempt>,
+    has_started: &mut bool,
+) -> wasmtime::Result<RunResult> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    let start = instance.get_typed_func::<(), ()>(&mut *store, START)?;
+    *has_started = true;
+    start.call_async(store, ()).await?;
+    Ok((Ok(()),))
+}
+
+/// What a program returned: its stdout, or its exit code as a failure.
+fn returned(ended: wasmtime::Result<RunResult>, store: &mut Store<Attempt>) -> wasmtime::Result<Returned> {
+    let code = match ended {
+        Ok((Ok(()),)) => 0,
+        Ok((Err(()),)) => 1,
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(exit) => exit.0,
+            None => return Err(error),
+        },
+    };
+    let attempt = store.data_mut();
+    let stdout = attempt.take_stdout();
+    if code == 0 {
+        return Ok(result(&stdout));
+    }
+    // A program that fails has no result: what it wrote is its log.
+    attempt.with_output(|output| output.print(Stream::Stdout, &stdout))?;
+    let said = attempt.with_output(|output| output.last_error()).map(|error| format!(": {error}")).unwrap_or_default();
+    Ok(Err(failure(ErrorKind::Failed, format!("the program exited with code {code}{said}"), Some(code))))
+}
+
+/// The result for what a program wrote to stdout: JSON if it is JSON, else text without the newlines at its end.
+fn result(stdout: &[u8]) -> Returned {
+    let Ok(text) = str::from_utf8(stdout) else {
+        let message = "the program wrote bytes to stdout that are not UTF-8: write text, for example base64";
+        return Err(failure(ErrorKind::Failed, message.to_owned(), None));
+    };
+    let text = text.trim_end_matches(['\n', '\r']);
+    Ok(match text {
+        "" => "null".to_owned(),
+        text if Json::parse(text).is_ok() => text.to_owned(),
+        text => serde_json::to_string(text).expect("a string can be written as JSON"),
+    })
+}
+
+fn failure(kind: ErrorKind, message: String, exit_code: Option<i32>) -> ReportedFailure {
+    let details =
+        exit_code.map(|code| serde_json::json!({"failure": {"kind": "exit", "details": {"exit_code": code}}}));
+    let metadata = details.map(|details| Json::of(&details).expect("it is JSON"));
+    ReportedFailure { failure: Failure::new(kind, message), metadata, warnings: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stdout_is_json_if_it_is_json_and_else_text() {
+        let of = |stdout: &[u8]| result(stdout).ok();
+        assert_eq!(of(b"{\"a\": 1}\n").as_deref(), Some("{\"a\": 1}"));
+        assert_eq!(of(b" 12 \n\n").as_deref(), Some(" 12 "));
+        assert_eq!(of(b"two\nlines\r\n").as_deref(), Some(r#""two\nlines""#));
+        assert_eq!(of(b"1 2").as_deref(), Some(r#""1 2""#));
+        assert_eq!(of(b"\n").as_deref(), Some("null"));
+        assert_eq!(of(b"NaN").as_deref(), Some(r#""NaN""#));
+        assert_eq!(of(b"\xff"), None);
+    }
+
+    #[test]
+    fn arguments_are_text_or_their_json() {
+        let (args, kwargs) = (r#"["a b", 1.50, {"x": [true, null]}]"#, r#"{"n": 1}"#);
+        let (args, kwargs) = (Json::parse(args).expect("JSON"), Json::parse(kwargs).expect("JSON"));
+        let id = crate::task::TaskId::from(uuid::Uuid::nil());
+        let call = Invocation {
+            id: crate::runtime::AttemptId(1),
+            task_id: &id,
+            name: "convert",
+            attempt: 1,
+            timeout: std::time::Duration::from_secs(1),
+            args: &args,
+            kwargs: &kwargs,
+            metadata: "{}",
+        };
+        let io = program_io(&call, 100).ok().expect("it can run");
+        assert_eq!(io.args(), ["convert", "a b", "1.5", r#"{"x":[true,null]}"#]);
+        let args = Json::parse(r#"["\u0000"]"#).expect("JSON");
+        assert!(program_io(&Invocation { args: &args, ..call }, 100).is_err());
+    }
+}
