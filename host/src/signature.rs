@@ -41,12 +41,12 @@ pub struct Signature {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Types {
+    /// The types of a plain component, in WIT: the host reads the arguments.
+    Wit,
     /// The types that a guest reads with serde, or of unknown meaning.
     #[default]
     #[serde(other)]
     Guest,
-    /// The types of a plain component, in WIT: the host reads the arguments.
-    Wit,
 }
 
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl<'a> Document<'a> {
         let of_type = |text: &Option<String>| {
             text.as_deref().and_then(rust_type::schema).and_then(|schema| Json::of(&schema).ok())
         };
-        let declared = task.schema.read().unwrap_or_default();
+        let declared = task.schema.read::<TaskSchema>().unwrap_or_default();
         let parameters = declared.parameters.into_iter().flatten().map(|parameter| {
             let ParameterSchema { name, type_text, required, schema } = parameter;
             let schema = schema.map(Json::from).or_else(|| of_type(&type_text));
@@ -292,10 +292,8 @@ impl Signature {
             if let Some(parameter) = parameters.get(given) {
                 bound |= 1 << given;
                 if violation.is_none() {
-                    violation = parameter
-                        .check(item)
-                        .err()
-                        .map(|violation| violation.into_error(&format!("args[{given}]")));
+                    violation =
+                        parameter.check(item).err().map(|violation| violation.into_error(&format!("args[{given}]")));
                 }
             }
             given += 1;
@@ -312,8 +310,7 @@ impl Signature {
             }
             bound |= 1 << index;
             if violation.is_none() {
-                violation =
-                    parameters[index].check(value).err().map(|violation| violation.into_error(&of_name(&name)));
+                violation = parameters[index].check(value).err().map(|violation| violation.into_error(&of_name(&name)));
             }
         }
         let is_missing = |(index, parameter): &(usize, &Parameter)| parameter.required && bound & (1 << index) == 0;

@@ -77,11 +77,19 @@ pub enum ModuleError {
     /// It cannot be compiled within its limits, or not now.
     #[error("the module is not compiled: {0}")]
     Compile(#[from] CompileError),
-    /// It is a component, but not a task module.
-    #[error("the file is a component but not a task module: it exports {}, and not {TASKS}", Exported(exports))]
+    /// It is a component without functions.
+    #[error("the file is a component without functions: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
         /// Its exports.
         exports: Vec<String>,
+    },
+    /// It is a component, and none of its functions can be called.
+    #[error("the component exports no function that can be called as a task: {name} cannot, as {reason}")]
+    NotCallable {
+        /// The first of its functions.
+        name: String,
+        /// The reason why it cannot be called.
+        reason: String,
     },
     /// It imports an interface that is not granted.
     #[error(

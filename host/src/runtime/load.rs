@@ -31,13 +31,14 @@ use super::{
     host_errors::explain,
     module::{LoadedModule, Module, module_name},
     output::cut,
+    plain::Exported,
     program::{self, Program},
     slot::CallEnd,
     watchdog::EndReason,
 };
 use crate::{
     clock::{Now, Timestamp},
-    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, TaskName},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
@@ -66,7 +67,7 @@ pub(super) fn load_bytes<'a>(
         Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
         result => result,
     };
-    let RegisteredModule { prepared, entry, tasks, imports, engine } = registered?;
+    let RegisteredModule { prepared, entry, tasks, not_callable, imports, engine } = registered?;
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
@@ -79,6 +80,7 @@ pub(super) fn load_bytes<'a>(
         engine: engine.to_owned(),
         imports,
         tasks,
+        not_callable,
         status: ModuleStatus::Loaded,
         last_error: None,
     };
@@ -130,6 +132,7 @@ struct RegisteredModule {
     prepared: PreparedModule,
     entry: Entry,
     tasks: Vec<TaskInfo>,
+    not_callable: Vec<NotCallable>,
     imports: Vec<String>,
     engine: &'static str,
 }
@@ -162,7 +165,7 @@ fn try_engine(
     }
 }
 
-/// A component that fulfils the contract, or is a program.
+/// A component that fulfils the contract, exports functions, or is a program.
 fn component_module(
     runtime: &Inner,
     profile: &EngineProfile,
@@ -172,27 +175,36 @@ fn component_module(
     let engine = &profile.engine;
     let exports = Exports::of(component);
     let command = program::command(component);
-    if exports.is_none() && command.is_none() {
-        return Err(no_tasks(component::exports(engine, component)));
+    let functions =
+        if exports.is_none() { Exported::of(engine, component, &module_name(path)) } else { Exported::default() };
+    if exports.is_none() && command.is_none() && functions.tasks.is_empty() {
+        return Err(no_tasks(component::exports(engine, component), functions.not_callable));
     }
     let mode = component::call_mode(engine, component);
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
     let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode };
     let imports = component::imports(engine, component);
+    let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
             exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
             let tasks = register(runtime, &prepared, &pre, &exports)?;
             (Entry::Contract(Contract { pre, run: exports.run }), tasks)
         }
-        (None, Some(run)) => {
+        (None, Some(run)) if functions.tasks.is_empty() => {
             try_instance(runtime, &prepared)?;
+            not_callable.retain(|function| !program::is_command(&function.name));
             (Entry::Program(Program::Command { pre, run }), vec![program::task(path)?])
         }
-        (None, None) => return Err(no_tasks(component::exports(engine, component))),
+        (None, _) => {
+            try_instance(runtime, &prepared)?;
+            check_names(&functions.tasks)?;
+            let tasks = functions.tasks.clone();
+            (Entry::Functions(functions.into_functions(pre)), tasks)
+        }
     };
-    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable, imports, engine: profile.name })
 }
 
 /// A core module that is a program.
@@ -209,14 +221,18 @@ fn core_module(
     let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async };
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
-    Ok(RegisteredModule { prepared, entry, tasks, imports: program::imports(module), engine: profile.name })
+    let (not_callable, imports) = (Vec::new(), program::imports(module));
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable, imports, engine: profile.name })
 }
 
-fn no_tasks(exports: Vec<String>) -> ModuleError {
+fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
     if exports.iter().any(|export| export == TASKS) {
         return ModuleError::Contract(format!("{TASKS} has no register or no run"));
     }
-    ModuleError::NoTasks { exports }
+    match not_callable.into_iter().next() {
+        Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
+        None => ModuleError::NoTasks { exports },
+    }
 }
 
 /// The error of a component that could not be linked: an import that is not granted, or of the wrong type.

@@ -53,6 +53,8 @@ mod load;
 
 mod component;
 
+mod plain;
+
 mod program;
 
 mod program_io;

@@ -16,10 +16,10 @@ mod width;
 
 use check::Check;
 use compile::Compiler;
-#[cfg(feature = "runtime")]
-pub(crate) use violation::{Step, found};
 pub(crate) use violation::Violation;
 pub(super) use violation::push_key;
+#[cfg(feature = "runtime")]
+pub(crate) use violation::{Step, found};
 use width::Width;
 
 /// The id of the node that allows every value.

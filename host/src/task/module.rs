@@ -17,6 +17,8 @@ pub const MODULE_TASKS_MAX: usize = 10_000;
 pub struct TaskInfo {
     /// The task name.
     pub name: String,
+    /// The full name of the same task, if this is the short name of a plain component's function.
+    pub full_name: Option<String>,
     /// Its documentation, human-readable.
     pub documentation: String,
     /// Parameters and result, a JSON object as in `wit/v1/task.wit`.
@@ -28,6 +30,15 @@ pub struct TaskInfo {
     /// Unknown keys and unreadable values of its policy.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,
+}
+
+/// A function that cannot be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCallable {
+    /// Its full name: `ns:pkg/ops@1.0.0#open`.
+    pub name: String,
+    /// The reason: "its result has a resource".
+    pub reason: String,
 }
 
 /// A task module that a worker has loaded.
@@ -51,6 +62,9 @@ pub struct ModuleInfo {
     /// Its tasks.
     #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub tasks: Vec<TaskInfo>,
+    /// Functions of a plain component that are not among its tasks.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub not_callable: Vec<NotCallable>,
     /// Its status.
     pub status: ModuleStatus,
     /// The error of the newest version of its file; none if it runs.

@@ -67,7 +67,8 @@ fn task(text: &str) -> NewTask {
 
 fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
-    TaskInfo { name, documentation, schema: Json::empty_object(), policy, schedule: None, warnings: Vec::new() }
+    let schema = Json::empty_object();
+    TaskInfo { name, full_name: None, documentation, schema, policy, schedule: None, warnings: Vec::new() }
 }
 
 fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {

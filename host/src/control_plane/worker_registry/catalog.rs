@@ -60,12 +60,20 @@ pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
     const ITEM: usize = 128;
     let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
     let task = |task: &TaskInfo| {
-        task.name.len() + task.documentation.len() + task.schema.as_str().len() + texts(&task.warnings) + ITEM
+        let full_name = task.full_name.as_ref().map_or(0, String::len);
+        task.name.len()
+            + full_name
+            + task.documentation.len()
+            + task.schema.as_str().len()
+            + texts(&task.warnings)
+            + ITEM
     };
     let module = |module: &ModuleInfo| {
         let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
         let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
-        own + error + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
+        let not_callable =
+            module.not_callable.iter().map(|each| each.name.len() + each.reason.len() + ITEM).sum::<usize>();
+        own + error + texts(&module.imports) + not_callable + module.tasks.iter().map(task).sum::<usize>() + ITEM
     };
     modules.iter().map(module).sum()
 }

@@ -216,11 +216,7 @@ unsafe impl ComponentNamedList for Returned {}
 
 #[allow(unsafe_code, reason = "reads one core value; see the top of this file")]
 unsafe impl Lift for Returned {
-    fn linear_lift_from_flat(
-        cx: &mut LiftContext<'_>,
-        ty: InterfaceType,
-        src: &Self::Lower,
-    ) -> wasmtime::Result<Self> {
+    fn linear_lift_from_flat(cx: &mut LiftContext<'_>, ty: InterfaceType, src: &Self::Lower) -> wasmtime::Result<Self> {
         write::result(cx, ty, || src[0].get_u64()).map(Self)
     }
 

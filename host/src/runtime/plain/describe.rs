@@ -160,8 +160,7 @@ fn record_schema(record: &Record) -> Value {
     let fields = || record.names.list.iter().zip(&record.fields);
     let properties: Map<String, Value> =
         fields().map(|(name, field)| (name.to_string(), schema(&field.shape))).collect();
-    let required: Vec<&str> =
-        fields().filter(|(_, field)| !field.shape.is_option()).map(|(name, _)| &**name).collect();
+    let required: Vec<&str> = fields().filter(|(_, field)| !field.shape.is_option()).map(|(name, _)| &**name).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
@@ -196,11 +195,11 @@ fn payload_schema(payload: Option<&Shape>) -> Value {
 }
 
 fn or_null(mut schema: Value) -> Value {
-    let null = json!("null");
-    match (schema.get_mut("type"), schema.get("enum").is_some()) {
+    let has_choices = schema.get("enum").is_some();
+    match schema.get_mut("type") {
         // Most types allow null beside them.
-        (Some(Value::Array(types)), false) => types.push(null),
-        (Some(kind @ Value::String(_)), false) => *kind = json!([kind, null]),
+        Some(Value::Array(types)) if !has_choices => types.push(json!("null")),
+        Some(kind @ Value::String(_)) if !has_choices => *kind = json!([kind, "null"]),
         _ => match schema.get_mut("anyOf") {
             Some(Value::Array(alternatives)) => alternatives.push(json!({"type": "null"})),
             _ => schema = json!({"anyOf": [schema, {"type": "null"}]}),

@@ -16,13 +16,13 @@ use wasmtime::{
     component::{Component, ComponentExportIndex, InstancePre},
 };
 
+pub(super) use self::write::ResultTooLarge;
 use self::{
     abi::{Arguments, Returned as RawReturned},
     names::{ExportedFunction, exported_functions},
     shape::{Kind, Types},
     write::Written,
 };
-pub(super) use self::write::ResultTooLarge;
 use super::{
     Invocation,
     attempt::Attempt,
@@ -30,7 +30,6 @@ use super::{
     contract_v1::{self, ReportedFailure},
     descriptor::SCHEMA_BYTES_MAX,
     entry::Returned,
-    error::ModuleError,
 };
 use crate::{
     json::Json,
@@ -125,21 +124,18 @@ impl Exported {
     }
 
     /// The functions to call, with the component's imports.
-    ///
-    /// # Errors
-    /// [`ModuleError`] if there is none.
     pub(super) fn into_functions(self, pre: InstancePre<Attempt>) -> Functions {
         Functions { pre, by_name: self.by_name }
     }
 }
 
 impl Functions {
-    /// One call of a function. None if there is no such task.
-    pub(super) fn call<'a>(&'a self, call: &Invocation<'_>) -> Option<FunctionCall<'a>> {
-        let function = self.by_name.get(call.name)?;
+    /// One call of the function with the name of a task of the module.
+    pub(super) fn call<'a>(&'a self, call: &Invocation<'_>) -> FunctionCall<'a> {
+        let function = self.by_name.get(call.name).expect("each task of the module is a function");
         let read = read::arguments(call.name, &function.types.parameters, call.args, call.kwargs);
         let arguments = read.map(|read| Arguments { types: Arc::clone(&function.types), read });
-        Some(FunctionCall { pre: &self.pre, function, arguments })
+        FunctionCall { pre: &self.pre, function, arguments }
     }
 }
 

@@ -10,6 +10,8 @@ use wasmtime::{
     },
 };
 
+use crate::runtime::program;
+
 /// An exported function.
 pub(super) struct ExportedFunction {
     /// `ns:pkg/ops@1.0.0#mul`, or `module#add` if it is not in an interface.
@@ -65,8 +67,8 @@ fn function(
         Some((_, name)) => (name, None),
         None => (name, None),
     };
-    let is_program = interface.is_some_and(|interface| interface.starts_with("wasi:cli/run@"));
-    let obstacle = if is_program { Some("the component's other functions are its tasks") } else { obstacle };
+    let obstacle =
+        if program::is_command(&full_name) { Some("the component's other functions are its tasks") } else { obstacle };
     let short_name = interface.map_or_else(|| name.to_owned(), |interface| format!("{}.{name}", short(interface)));
     ExportedFunction { full_name, short_name: Some(short_name), export, ty, obstacle }
 }

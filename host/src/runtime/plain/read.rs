@@ -15,8 +15,12 @@ use crate::{
 };
 
 /// The bits that the last character may have beyond the last byte are ignored, as by most decoders.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone),
+);
 
 /// The arguments of a call.
 #[derive(Debug)]
@@ -30,7 +34,12 @@ pub(super) struct ReadArguments {
 ///
 /// # Errors
 /// [`ArgumentError`] with the path of the first wrong value.
-pub(super) fn arguments(task: &str, parameters: &Shape, args: &Json, kwargs: &Json) -> Result<ReadArguments, ArgumentError> {
+pub(super) fn arguments(
+    task: &str,
+    parameters: &Shape,
+    args: &Json,
+    kwargs: &Json,
+) -> Result<ReadArguments, ArgumentError> {
     let Kind::Record(record) = &parameters.kind else { unreachable!("parameters are a record") };
     let fields = record.names.list.iter().zip(&record.fields);
     let names: Vec<_> = fields.map(|(name, field)| (&**name, !field.shape.is_option())).collect();
@@ -70,8 +79,12 @@ impl Reader {
         match &shape.kind {
             Kind::Bool => put(draft, at, &[u8::from(boolean(json)?)]),
             Kind::Integer(integer) => put(draft, at, &integer_bytes(*integer, json)?[..integer.bytes]),
-            Kind::Float32 => put(draft, at, &float(json, f32::is_finite, f32::NAN, f32::INFINITY, "f32")?.to_le_bytes()),
-            Kind::Float64 => put(draft, at, &float(json, f64::is_finite, f64::NAN, f64::INFINITY, "f64")?.to_le_bytes()),
+            Kind::Float32 => {
+                put(draft, at, &float(json, f32::is_finite, f32::NAN, f32::INFINITY, "f32")?.to_le_bytes())
+            }
+            Kind::Float64 => {
+                put(draft, at, &float(json, f64::is_finite, f64::NAN, f64::INFINITY, "f64")?.to_le_bytes())
+            }
             Kind::Char => put(draft, at, &u32::from(character(json)?).to_le_bytes()),
             Kind::Text => self.image.link_text(draft, at, &string(json)?)?,
             Kind::Bytes => self.bytes(json, draft, at)?,
@@ -84,7 +97,7 @@ impl Reader {
             Kind::Record(record) => self.record(record, json, draft, at)?,
             Kind::Variant(cases) => self.variant(cases, json, draft, at)?,
             Kind::Option(cases) => self.option(cases, json, draft, at)?,
-            Kind::Result(cases) => self.tagged(cases, json, draft, at, "object {\"ok\": …} or {\"err\": …}")?,
+            Kind::Result(cases) => self.result(cases, json, draft, at)?,
             Kind::Flags(names) => flags(names, shape.size, json, draft, at)?,
         }
         Ok(())
@@ -206,19 +219,33 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads `{"case": payload}`. In a result, a case without payload has null.
+    /// Reads `{"ok": payload}` or `{"err": payload}`; a branch without payload has null.
+    fn result(&mut self, cases: &Cases, json: &str, draft: &mut Draft, at: usize) -> Read {
+        let expected = "object {\"ok\": …} or {\"err\": …}";
+        let mut entries = text::entries(json);
+        match (entries.next().map(|(name, value)| (cases.names.find(&name), name, value)), entries.next()) {
+            (Some((Some(case), name, value)), None) if cases.payloads[case].is_none() => {
+                put_case(cases, case, draft, at);
+                expect_null(value).map_err(|violation| violation.at(Step::Key(name.into_owned())))
+            }
+            _ => self.tagged(cases, json, draft, at, expected),
+        }
+    }
+
+    /// Reads `{"case": payload}`.
     fn tagged(&mut self, cases: &Cases, json: &str, draft: &mut Draft, at: usize, expected: &str) -> Read {
         let mut entries = text::entries(json);
         let (Some((key, value)), None) = (entries.next(), entries.next()) else {
             return Err(Violation::here(expected, found(json)));
         };
-        let Some(case) = cases.names.find(&key) else {
-            return Err(Violation::here("no such property", found(value)).at(Step::Key(key.into_owned())));
-        };
-        put_case(cases, case, draft, at);
-        let read = match &cases.payloads[case] {
-            Some(payload) => self.value(payload, value, draft, at + cases.payload_at),
-            None => expect_null(value),
+        let case = cases.names.find(&key);
+        let payload = case.and_then(|case| Some((case, cases.payloads[case].as_ref()?)));
+        let read = match payload {
+            Some((case, payload)) => {
+                put_case(cases, case, draft, at);
+                self.value(payload, value, draft, at + cases.payload_at)
+            }
+            None => Err(Violation::here("no such property", found(value))),
         };
         read.map_err(|violation| violation.at(Step::Key(key.into_owned())))
     }

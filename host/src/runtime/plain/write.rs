@@ -31,7 +31,7 @@ pub(super) fn result(cx: &mut LiftContext<'_>, ty: InterfaceType, flat: impl Fn(
     let InterfaceType::Tuple(results) = ty else { bail!("the results are no tuple") };
     let Some(result) = types[results].types.first() else { return Ok(Ok("null".to_owned())) };
     let abi = types.canonical_abi(result);
-    let mut flat_bytes = [0; 8];
+    let flat_bytes;
     let bytes = if abi.flat_count(1).is_some() {
         flat_bytes = bytes_of(types, *result, flat())?;
         flat_bytes.get(..abi.size32 as usize)
@@ -213,7 +213,7 @@ impl<'a> Writer<'a> {
         if (length & 0x7fff_ffff) as usize > PAYLOAD_MAX {
             return Err(ResultTooLarge.into());
         }
-        let text = <String as Lift>::linear_lift_from_memory(cx, InterfaceType::String, bytes)?;
+        let text = <String as Lift>::linear_lift_from_memory(cx, InterfaceType::String, &chunk::<8>(bytes)?)?;
         self.json(&text)
     }
 

@@ -170,9 +170,7 @@ impl<'a> Check<'a> {
             let property = object.property(&key);
             let is_first = property.and_then(|property| property.place).is_none_or(|place| seen.insert(place));
             let checked = match property.map(|property| property.node_id).or(object.others) {
-                Some(_) if object.is_record && !is_first => {
-                    Err(Violation::here("one value", "another one".to_owned()))
-                }
+                Some(_) if object.is_record && !is_first => Err(Violation::here("one value", "another one".to_owned())),
                 Some(node_id) => self.check(node_id, value, depth + 1),
                 None => Err(Violation::here("no such property", found(value))),
             };
