@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Each option is set by its flag, else by its environment variable `FASTWORKER_…`, else by its
-//! default. Only [`render`] prints, apart from clap, which prints help, the version and completions.
+//! Each option is set by its flag, else by its environment variable `FASTWORKER_…`, else, for servers, by the
+//! configuration file, else by its default. Only [`render`] prints, apart from clap, which prints help, the version and completions.
 
 use std::process::ExitCode;
 
@@ -21,14 +21,18 @@ mod values;
 
 // Options that several commands share.
 mod call;
+mod config_file;
 mod connection;
+mod grant_options;
 mod module_options;
 mod server;
 
 // One file per command.
 mod bench;
+mod build;
 mod cancel;
 mod completions;
+mod config;
 mod control_plane;
 mod dev;
 mod events;
@@ -70,6 +74,8 @@ const EXIT_UNREACHABLE: u8 = 3;
 const EXIT_NOT_FINISHED: u8 = 4;
 /// Exit code: no such task, task name, schedule or file.
 const EXIT_NOT_FOUND: u8 = 5;
+/// Exit code: a tool that a build needs is missing.
+const EXIT_MISSING_TOOL: u8 = 6;
 /// Exit code: interrupted by a signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -93,7 +99,8 @@ With --json, an error is also printed to stdout, as an object with error, hint, 
 is about a task, task_id.
 
 Exit codes: 0 done, 1 the task failed or was cancelled, or any other error, 2 invalid usage, 3 control plane \
-unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 130 interrupted.";
+unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 6 a tool that a build \
+needs is missing, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -121,8 +128,12 @@ enum Command {
     List(list::ListCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
+    /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
+    Build(build::BuildCommand),
     /// Create a Rust crate with tasks
     New(new::NewCommand),
+    /// Check the configuration file, or print an example
+    Config(config::ConfigCommand),
     /// Run one task of a module in this process, without a control plane
     Dev(dev::DevCommand),
     /// Measure latency and throughput on this machine
@@ -146,8 +157,8 @@ pub fn main() -> ExitCode {
     }
     crate::memory::limit_malloc_arenas();
     let json = usage::wants_json();
-    let cli = match usage::parse() {
-        Ok(cli) => cli,
+    let (cli, file) = match usage::parse() {
+        Ok(parsed) => parsed,
         Err(usage::ParseError::Display(message)) => {
             // A closed pipe is not an error.
             drop(message.print());
@@ -167,8 +178,8 @@ pub fn main() -> ExitCode {
         return ExitCode::from(error.code);
     }
     let result = match cli.command {
-        Command::ControlPlane(command) => command.run(),
-        Command::Subworker(command) => command.run(),
+        Command::ControlPlane(command) => command.run(&file),
+        Command::Subworker(command) => command.run(&file),
         Command::Submit(command) => command.run(),
         Command::Result(command) => command.run(),
         Command::Status(command) => command.run(),
@@ -179,8 +190,10 @@ pub fn main() -> ExitCode {
         Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
         Command::Listen(command) => command.run(),
+        Command::Build(command) => command.run(),
         Command::New(command) => command.run(),
-        Command::Dev(command) => command.run(),
+        Command::Config(command) => command.run(&file),
+        Command::Dev(command) => command.run(&file),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

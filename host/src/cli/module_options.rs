@@ -1,12 +1,14 @@
 //! The options of a server's task modules.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{
-    complete,
+    CliError, complete,
+    config_file::{ConfigFile, ConfigOptions},
+    grant_options::GrantOptions,
     values::{parse_bool, parse_duration, parse_number, parse_positive_duration},
 };
 use crate::subworker::ModulesConfig;
@@ -42,13 +44,20 @@ pub(super) struct ModuleOptions {
     /// Do not reload modules when their files change
     #[arg(long, env = "FASTWORKER_NO_RELOAD", value_parser = parse_bool)]
     no_reload: bool,
+    #[command(flatten)]
+    config: ConfigOptions,
+    #[command(flatten)]
+    grants: GrantOptions,
 }
 
 impl ModuleOptions {
-    /// The configuration of a worker with these options.
-    pub(super) fn config(&self) -> ModulesConfig {
+    /// The configuration of a worker with these options and this file.
+    ///
+    /// # Errors
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
         let defaults = ModulesConfig::default();
-        ModulesConfig {
+        Ok(ModulesConfig {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
             cache_dir: self.cache_dir.clone().or_else(|| defaults.cache_dir.clone()),
@@ -57,7 +66,9 @@ impl ModuleOptions {
             force_reload: self.force_reload,
             compile_memory_max: self.compile_memory << 20,
             compile_timeout: self.compile_timeout,
+            grants: Arc::new(self.grants.table(file)?),
+            policies: Arc::new(file.policies.clone()),
             ..defaults
-        }
+        })
     }
 }

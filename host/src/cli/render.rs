@@ -18,7 +18,9 @@ mod time;
 
 // Output by subject; events are in `workers`.
 mod bench;
+mod build;
 mod callbacks;
+mod config;
 mod modules;
 mod new;
 mod progress;
@@ -32,7 +34,9 @@ mod log;
 mod log_queue;
 
 pub(super) use bench::print_measurements;
+pub(super) use build::{BuildProgress, print_built};
 pub(super) use callbacks::{print_callback, print_listening};
+pub(super) use config::print_configuration;
 pub(super) use diagnostics::{STYLES, print_error, print_note, print_warning};
 pub(super) use log::{LogFormat, LogLevels, flush_log, parse_log_levels, start_logging};
 pub(super) use modules::{Verbosity, print_loaded_modules, print_modules};

@@ -8,7 +8,8 @@ use tracing::info;
 
 use super::{
     ADDRESS_VARIABLE, CliError, CommandResult, DISCOVERY_VARIABLE, ModuleOptions, ServerOptions, complete,
-    parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render, values::parse_worker_id,
+    config_file::ConfigFile, parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
+    values::parse_worker_id,
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
@@ -51,14 +52,14 @@ pub(super) struct SubworkerCommand {
 }
 
 impl SubworkerCommand {
-    pub(super) fn run(self) -> CommandResult {
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
         let config = SubWorkerConfig {
             worker_id: self.worker_id,
             control_plane_address: self.control_plane_address,
             base_address: self.base_address,
             discovery_address: self.discovery_address,
             serialization_format: self.serialization_format,
-            modules: self.modules.config(),
+            modules: self.modules.config(file)?,
             timeout: self.timeout,
         };
         let json = self.server.json;

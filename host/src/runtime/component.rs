@@ -69,13 +69,14 @@ fn call_mode_of(interface: &str, function: &str) -> CallMode {
     }
 }
 
-/// Whether a task module may import an interface.
-pub(super) fn is_granted(interface: &str) -> bool {
+/// Whether modules can import an interface. What it reaches is another question, which each call is asked.
+pub(super) fn is_provided(interface: &str) -> bool {
     let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
-    let packages = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+    const PACKAGES: [&str; 7] =
+        ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
     match name {
         "fastworker:task/host" => version.starts_with("1."),
-        _ => packages.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2."),
+        _ => PACKAGES.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2."),
     }
 }
 
@@ -129,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn versions_that_are_not_served_are_not_granted() {
-        assert!(is_granted("fastworker:task/host@1.0.0") && is_granted("wasi:cli/stdout@0.2.3"));
-        assert!(!is_granted("fastworker:task/host@2.0.0") && !is_granted("wasi:cli/stdout@0.3.0"));
-        assert!(!is_granted("wasi:http/types@0.2.0") && !is_granted("mine:own/thing"));
+    fn versions_that_are_not_served_are_not_provided() {
+        assert!(is_provided("fastworker:task/host@1.0.0") && is_provided("wasi:cli/stdout@0.2.3"));
+        assert!(!is_provided("fastworker:task/host@2.0.0") && !is_provided("wasi:cli/stdout@0.3.0"));
+        assert!(is_provided("wasi:http/types@0.2.0") && !is_provided("mine:own/thing"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use super::contract_v1::TASKS;
+use super::{contract_v1::TASKS, reach::FolderUnavailable};
 use crate::{
     clock::seconds,
     task::{MODULE_TASKS_MAX, TASK_NAME_MAX},
@@ -91,14 +91,20 @@ pub enum ModuleError {
         /// The reason why it cannot be called.
         reason: String,
     },
-    /// It imports an interface that is not granted.
+    /// It imports an interface that fastworker does not have.
     #[error(
-        "the module imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
+        "the module imports {interface}, which fastworker does not provide: it provides fastworker:task/host@1, WASI 0.2 and wasi:http 0.2"
     )]
     Import {
         /// The interface.
         interface: String,
     },
+    /// A folder that is granted to it cannot be opened.
+    #[error("{0}")]
+    Folder(#[from] FolderUnavailable),
+    /// The threads on which its attempts wait cannot be started.
+    #[error("the threads for its files and connections cannot be started: {0}")]
+    Threads(String),
     /// The engine rejects it.
     #[error("the module cannot be instantiated: {0}")]
     Unfit(String),

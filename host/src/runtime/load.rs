@@ -9,6 +9,7 @@ use std::{
     marker::PhantomData,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::Arc,
 };
 
 use wasmtime::{
@@ -32,12 +33,15 @@ use super::{
     module::{LoadedModule, Module, module_name},
     output::cut,
     plain::Exported,
+    policies,
     program::{self, Program},
+    reach::Reach,
     slot::CallEnd,
     watchdog::EndReason,
 };
 use crate::{
     clock::{Now, Timestamp},
+    system,
     task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
@@ -67,12 +71,18 @@ pub(super) fn load_bytes<'a>(
         Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
         result => result,
     };
-    let RegisteredModule { prepared, entry, tasks, not_callable, imports, engine } = registered?;
+    let RegisteredModule { prepared, entry, mut tasks, not_callable, imports, engine } = registered?;
+    let (name, config) = (module_name(path), &runtime.config);
+    for task in config.policies.apply(&name, &mut tasks) {
+        tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
+    }
+    let grants = config.grants.of(&name);
+    let (tasks, ungranted) = policies::without_ungranted(tasks, &grants);
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
-        name: module_name(path),
+        name,
         path: path.display().to_string(),
         hash: hash.to_hex().to_string(),
         size: bytes.len() as u64,
@@ -81,6 +91,8 @@ pub(super) fn load_bytes<'a>(
         imports,
         tasks,
         not_callable,
+        ungranted,
+        grants: grants.names(),
         status: ModuleStatus::Loaded,
         last_error: None,
     };
@@ -180,11 +192,13 @@ fn component_module(
     if exports.is_none() && command.is_none() && functions.tasks.is_empty() {
         return Err(no_tasks(component::exports(engine, component), functions.not_callable));
     }
+    let imports = component::imports(engine, component);
+    let reach = runtime.reach(path, &imports)?;
     let mode = component::call_mode(engine, component);
+    let mode = if reach.io().is_some() { CallMode::Async } else { mode };
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
-    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode };
-    let imports = component::imports(engine, component);
+    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode, reach };
     let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
@@ -218,11 +232,22 @@ fn core_module(
     let tasks = vec![program::task(path)?];
     let pre = profile.core_linker.instantiate_pre(module);
     let pre = pre.map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
-    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async };
+    let imports = program::imports(module);
+    let reach = runtime.reach(path, &imports)?;
+    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async, reach };
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
-    let (not_callable, imports) = (Vec::new(), program::imports(module));
-    Ok(RegisteredModule { prepared, entry, tasks, not_callable, imports, engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable: Vec::new(), imports, engine: profile.name })
+}
+
+impl Inner {
+    /// What the module at `path`, which imports these interfaces, may reach.
+    fn reach(&self, path: &Path, imports: &[String]) -> Result<Arc<Reach>, ModuleError> {
+        let grants = self.config.grants.of(&module_name(path));
+        let reach = Reach::new(grants, self.config.network.clone())?;
+        let reach = reach.with_io(&self.io, imports);
+        Ok(Arc::new(reach.map_err(|error| ModuleError::Threads(system::explain(&error)))?))
+    }
 }
 
 fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
@@ -235,10 +260,10 @@ fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError
     }
 }
 
-/// The error of a component that could not be linked: an import that is not granted, or of the wrong type.
+/// The error of a component that could not be linked: an import that is not provided, or of the wrong type.
 fn not_linked(engine: &Engine, component: &Component, error: &wasmtime::Error) -> ModuleError {
     let mut imports = component::imports(engine, component).into_iter();
-    match imports.find(|interface| !component::is_granted(interface)) {
+    match imports.find(|interface| !component::is_provided(interface)) {
         Some(interface) => ModuleError::Import { interface },
         None => ModuleError::Contract(format!("{error:#}")),
     }

@@ -33,6 +33,12 @@ mod follow_ups;
 
 mod wasi;
 
+pub mod grants;
+
+mod reach;
+
+pub mod policies;
+
 mod output;
 
 mod last_error;
@@ -96,6 +102,7 @@ pub use self::{
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
     error::{CompileError, LoadError, ModuleError},
     module::Module,
+    reach::{FolderUnavailable, NetworkLimits, NetworkUsage},
     slot::{Invocation, NoSandbox, Slot},
     sources::{SourceError, existing_files, expand, missing_source},
     watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
@@ -106,7 +113,10 @@ use self::{
     compiled::Cache,
     compiler::{CompileJob, CompileSemaphore},
     engine::{EngineProfile, EngineSet},
+    grants::GrantTable,
     host_errors::{explain, is_host_error},
+    policies::PolicyTable,
+    reach::IoRuntime,
     watchdog::Watchdog,
 };
 use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
@@ -128,6 +138,12 @@ pub struct RuntimeConfig {
     pub register_timeout: Duration,
     /// Maximum size of a module file in bytes.
     pub module_max: u64,
+    /// What guests may reach, by module.
+    pub grants: Arc<GrantTable>,
+    /// The bounds of what one attempt does in the network.
+    pub network: NetworkLimits,
+    /// What the operator sets for tasks, by module.
+    pub policies: Arc<PolicyTable>,
     /// The directory of compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
     /// The compiler of the modules.
@@ -148,6 +164,9 @@ impl Default for RuntimeConfig {
             follow_ups_max: 1000,
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
+            grants: Arc::default(),
+            network: NetworkLimits::default(),
+            policies: Arc::default(),
             cache_dir: None,
             compiler: Compiler::default(),
             compile_memory_max: COMPILE_MEMORY_MAX,
@@ -194,7 +213,7 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     config: Arc<RuntimeConfig>,
-    /// The engines, the preferred one first.
+    /// The engines, the preferred one first, and that of components with async types last.
     engines: Vec<EngineProfile>,
     /// Maximum attempts of the engines at a time.
     slots_max: usize,
@@ -202,6 +221,8 @@ struct Inner {
     capacity: usize,
     cache: Cache,
     watchdog: Watchdog,
+    /// In which attempts wait for files and connections.
+    io: IoRuntime,
     /// Limits how many modules are compiled at a time.
     semaphore: CompileSemaphore,
     /// Idle slots in which modules register their tasks.
@@ -230,7 +251,8 @@ impl Runtime {
         let cache = Cache::open(config.cache_dir.as_deref());
         let (semaphore, load_slots, capacity) = (CompileSemaphore::default(), Mutex::new(Vec::new()), config.slots);
         let config = Arc::new(config);
-        let mut inner = Inner { config, engines, slots_max, capacity, cache, watchdog, semaphore, load_slots };
+        let io = IoRuntime::default();
+        let mut inner = Inner { config, engines, slots_max, capacity, cache, watchdog, io, semaphore, load_slots };
         // On a separate thread: the caller's may run async code, where a slot cannot block.
         let capacity = std::thread::scope(|scope| {
             let trial = std::thread::Builder::new()
@@ -347,6 +369,11 @@ fn engine_error(error: wasmtime::Error) -> RuntimeError {
 }
 
 impl Inner {
+    /// The engine of components with async types.
+    fn concurrent_engine(&self) -> &wasmtime::Engine {
+        &self.engines.last().expect("there are engines").engine
+    }
+
     /// Runs `f` with a slot for registering tasks.
     fn with_load_slot<R>(&self, f: impl FnOnce(&mut Slot) -> R) -> R {
         let idle = lock(&self.load_slots).pop();

@@ -74,6 +74,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
         schema: Json::empty_object(),
         policy: Policy::default(),
         schedule: None,
+        needs: Vec::new(),
         warnings: Vec::new(),
     })
 }
@@ -165,7 +166,10 @@ impl GuestCall for ProgramCall<'_> {
         };
         store.data_mut().set_program(io);
         let ended = match self.program {
-            Program::Core(pre) => start(pre, store, has_started).await,
+            Program::Core(pre) => {
+                store.data_mut().open_folders()?;
+                start(pre, store, has_started).await
+            }
             Program::Command { pre, run } => typed(pre, run).call_async(store, has_started).await,
         };
         returned(ended, store)

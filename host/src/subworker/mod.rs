@@ -21,7 +21,7 @@ use crate::{
     protocol::Welcome,
     runtime::{
         COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, Runtime, RuntimeConfig,
-        RuntimeError, SourceError, expand, missing_source,
+        RuntimeError, SourceError, expand, grants::GrantTable, missing_source, policies::PolicyTable,
     },
     task::{LoadFailure, SerializationFormat},
     transport::nng::Nng,
@@ -92,6 +92,10 @@ pub struct ModulesConfig {
     pub compile_memory_max: u64,
     /// Maximum processor time for compiling a module in a child process.
     pub compile_timeout: Duration,
+    /// What guests may reach, by module.
+    pub grants: Arc<GrantTable>,
+    /// What the operator sets for tasks, by module.
+    pub policies: Arc<PolicyTable>,
 }
 
 /// Maximum time that the start of a worker waits for its modules: enough for cached ones.
@@ -112,6 +116,8 @@ impl Default for ModulesConfig {
             compiler: Compiler::default(),
             compile_memory_max: COMPILE_MEMORY_MAX,
             compile_timeout: COMPILE_TIMEOUT,
+            grants: Arc::default(),
+            policies: Arc::default(),
         }
     }
 }
@@ -162,6 +168,8 @@ impl ModulesConfig {
             compiler: self.compiler.clone(),
             compile_memory_max: self.compile_memory_max,
             compile_timeout: self.compile_timeout,
+            grants: Arc::clone(&self.grants),
+            policies: Arc::clone(&self.policies),
             ..RuntimeConfig::default()
         })?)
     }
@@ -183,11 +191,16 @@ fn never_a_module(path: &Path) -> Option<ModuleError> {
     (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
 }
 
-/// The user's cache directory by the XDG base directory specification.
+/// The user's folder for compiled modules.
 fn default_cache_dir() -> Option<PathBuf> {
+    Some(cache_folder()?.join("compiled"))
+}
+
+/// The folder `fastworker` in the user's cache folder, by the XDG base directory specification.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("fastworker").join("compiled"))
+    Some(cache.join("fastworker"))
 }
 
 /// Modules that could not be loaded.

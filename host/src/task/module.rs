@@ -27,6 +27,9 @@ pub struct TaskInfo {
     pub policy: Policy,
     /// Its schedule, if it is submitted automatically.
     pub schedule: Option<ScheduleSpec>,
+    /// The names of the grants that it needs, such as `http:api.example.com`.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub needs: Vec<String>,
     /// Unknown keys and unreadable values of its policy.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,
@@ -39,6 +42,16 @@ pub struct NotCallable {
     pub name: String,
     /// The reason: "its result has a resource".
     pub reason: String,
+}
+
+/// A task that a worker has loaded but does not serve, as it lacks grants that the task needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UngrantedTask {
+    /// The task name.
+    pub name: String,
+    /// The names of the grants that the worker lacks.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub missing: Vec<String>,
 }
 
 /// A task module that a worker has loaded.
@@ -65,6 +78,12 @@ pub struct ModuleInfo {
     /// Functions of a plain component that are not among its tasks.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub not_callable: Vec<NotCallable>,
+    /// Its tasks that the worker does not serve.
+    #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
+    pub ungranted: Vec<UngrantedTask>,
+    /// The names of what the worker grants to the module, such as `env:NAME` and `http:api.example.com`.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub grants: Vec<String>,
     /// Its status.
     pub status: ModuleStatus,
     /// The error of the newest version of its file; none if it runs.

@@ -13,8 +13,8 @@ use fastworker::{
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
-        ModuleStatus, ModuleVersion, NewTask, Outcome, Policy, Progress, Report, ScheduleSpec, Task, TaskId, TaskInfo,
-        TaskPriority, TaskResult, TaskStatus, Unknown,
+        ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec, Task, TaskId, TaskInfo,
+        TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -196,16 +196,19 @@ pub(super) fn results() -> impl Strategy<Value = Arc<TaskResult>> {
 }
 
 pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
-    let task = (text(), text(), documents(), policies(), option::of(specs()), vec(text(), 0..3)).prop_map(
-        |(name, documentation, schema, policy, schedule, warnings)| TaskInfo {
+    let names = (text(), option::of(text()));
+    let task = (names, text(), documents(), policies(), option::of(specs()), vec(text(), 0..3), vec(text(), 0..3))
+        .prop_map(|((name, full_name), documentation, schema, policy, schedule, needs, warnings)| TaskInfo {
             name,
+            full_name,
             documentation,
             schema,
             policy,
             schedule,
+            needs,
             warnings,
-        },
-    );
+        });
+    let ungranted = (text(), vec(text(), 0..3)).prop_map(|(name, missing)| UngrantedTask { name, missing });
     let loaded = (text(), text(), text(), any::<u64>(), moments(), text(), vec(text(), 0..3), vec(task, 0..3))
         .prop_map(|(name, path, hash, size, loaded_at, engine, imports, tasks)| ModuleInfo {
             name,
@@ -216,17 +219,23 @@ pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
             engine,
             imports,
             tasks,
-            status: ModuleStatus::default(),
-            last_error: None,
+            ..ModuleInfo::default()
         });
+    let not_callable = (text(), text()).prop_map(|(name, reason)| NotCallable { name, reason });
+    let granted = (vec(ungranted, 0..3), vec(text(), 0..3), vec(not_callable, 0..3));
     let code = option::of(open(RefusalCode::ALL.to_vec()));
     let failure = (moments(), text(), code).prop_map(|(at, message, code)| LoadFailure { at, message, code });
     let failures = option::of(failure);
-    (loaded, open(ModuleStatus::ALL.to_vec()), failures).prop_map(|(module, status, last_error)| ModuleInfo {
-        status,
-        last_error,
-        ..module
-    })
+    (loaded, granted, open(ModuleStatus::ALL.to_vec()), failures).prop_map(
+        |(module, (ungranted, grants, not_callable), status, last_error)| ModuleInfo {
+            ungranted,
+            not_callable,
+            grants,
+            status,
+            last_error,
+            ..module
+        },
+    )
 }
 
 pub(super) fn specs() -> impl Strategy<Value = ScheduleSpec> {

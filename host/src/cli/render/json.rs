@@ -12,7 +12,8 @@ use crate::{
     protocol::{ScheduleInfo, ScheduleSource, TaskSummary, WorkerInfo, WorkerStatus},
     signature,
     task::{
-        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, Policy, Progress, ScheduleSpec,
+        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
+        ScheduleSpec,
         Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
         schedule::{Overlap, When},
     },
@@ -193,12 +194,14 @@ pub(super) struct ModuleJson<'a> {
     loaded_at: Option<Timestamp>,
     imports: &'a [String],
     tasks: Vec<TaskInfoJson<'a>>,
+    not_callable: &'a [NotCallable],
 }
 
 /// A task of a module.
 #[derive(Serialize)]
 struct TaskInfoJson<'a> {
     name: &'a str,
+    full_name: Option<&'a str>,
     signature: String,
     documentation: &'a str,
     policy: &'a Policy,
@@ -223,6 +226,7 @@ impl<'a> ModuleJson<'a> {
             loaded_at: is_known.then_some(module.loaded_at),
             imports: &module.imports,
             tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
+            not_callable: &module.not_callable,
         }
     }
 }
@@ -231,6 +235,7 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
     fn from(task: &'a TaskInfo) -> Self {
         Self {
             name: &task.name,
+            full_name: task.full_name.as_deref(),
             signature: signature::line(task),
             documentation: &task.documentation,
             policy: &task.policy,

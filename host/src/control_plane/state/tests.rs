@@ -67,8 +67,16 @@ fn task(text: &str) -> NewTask {
 
 fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
-    let schema = Json::empty_object();
-    TaskInfo { name, full_name: None, documentation, schema, policy, schedule: None, warnings: Vec::new() }
+    TaskInfo {
+        name,
+        full_name: None,
+        documentation,
+        schema: Json::empty_object(),
+        policy,
+        schedule: None,
+        needs: Vec::new(),
+        warnings: Vec::new(),
+    }
 }
 
 fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {

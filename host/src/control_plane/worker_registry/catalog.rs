@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo};
+use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo, UngrantedTask};
 
 /// A task name that workers serve.
 #[derive(Debug)]
@@ -66,14 +66,17 @@ pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
             + task.documentation.len()
             + task.schema.as_str().len()
             + texts(&task.warnings)
+            + texts(&task.needs)
             + ITEM
     };
+    let ungranted = |task: &UngrantedTask| task.name.len() + texts(&task.missing) + ITEM;
     let module = |module: &ModuleInfo| {
         let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
         let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
-        let not_callable =
-            module.not_callable.iter().map(|each| each.name.len() + each.reason.len() + ITEM).sum::<usize>();
-        own + error + texts(&module.imports) + not_callable + module.tasks.iter().map(task).sum::<usize>() + ITEM
+        let tasks = module.tasks.iter().map(task).chain(module.ungranted.iter().map(ungranted)).sum::<usize>();
+        let not_callable = module.not_callable.iter().map(|each| each.name.len() + each.reason.len() + ITEM);
+        let not_callable = not_callable.sum::<usize>();
+        own + error + texts(&module.imports) + texts(&module.grants) + not_callable + tasks + ITEM
     };
     modules.iter().map(module).sum()
 }

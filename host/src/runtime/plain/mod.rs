@@ -118,6 +118,7 @@ impl Exported {
                 schema: schema.clone(),
                 policy: Policy::default(),
                 schedule: None,
+                needs: Vec::new(),
             });
         }
         Ok(())
