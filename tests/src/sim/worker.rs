@@ -562,6 +562,7 @@ fn not_started(lease: LeaseId) -> Ended {
 fn module(names: &[&'static Name]) -> ModuleInfo {
     let task = |name: &&Name| TaskInfo {
         name: name.text.into(),
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },

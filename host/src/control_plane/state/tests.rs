@@ -69,6 +69,7 @@ fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
     TaskInfo {
         name,
+        full_name: None,
         documentation,
         schema: Json::empty_object(),
         policy,
