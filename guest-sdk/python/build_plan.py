@@ -1,10 +1,10 @@
 """Plans the build of a module: `fastworker build` runs it with the Python that runs componentize-py, 3.9 or newer.
 
-    build_plan.py requirements FOLDER [FILE]           the packages that the sources need
-    build_plan.py modules FOLDER [FILE] --packages P   the modules with tasks, and whether the sources send HTTP requests
+    build_plan.py requirements FOLDER [FILE]           the packages that are needed
+    build_plan.py modules FOLDER [FILE] --packages P   the modules with tasks, and whether they send HTTP requests
 
-FILE is a lone source, FOLDER its folder or that of a project. Prints one JSON object, with `error` and `hint` if there is
-nothing to build.
+FILE is a lone source, FOLDER its folder or that of a project. Prints one JSON object, with `error` and `hint` if there
+is nothing to build.
 """
 
 import argparse

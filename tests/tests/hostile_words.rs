@@ -405,6 +405,7 @@ fn module(names: &[&str], documentation: &str) -> ModuleInfo {
         schema: Json::empty_object(),
         policy: Policy::default(),
         schedule: None,
+        needs: Vec::new(),
         warnings: Vec::new(),
     };
     ModuleInfo {

@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 use super::{
     CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
+    config_file::ConfigFile,
     parse_base_address, parse_bool, parse_duration, parse_from_str, parse_number, print_when_loaded, render,
     values::{self, parse_worker_id},
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
     gui::{self, ApiKey, GuiConfig, HealthAddress, HealthConfig},
+    runtime::grants::GrantTable,
     server::{ControlPlaneConfig, ControlPlaneWorker},
     shutdown::Signals,
     subworker::ModulesConfig,
@@ -77,6 +79,7 @@ pub(super) struct ControlPlaneCommand {
 
 /// The web interface.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Web interface")]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Gui {
     /// Host for the web interface to listen on
@@ -162,8 +165,8 @@ impl ControlPlaneCommand {
         }
     }
 
-    pub(super) fn run(self) -> CommandResult {
-        self.run_with(Vec::new(), || Ok(()), || {})
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
+        self.run_with(file, Vec::new(), || Ok(()), || {})
     }
 
     /// Whether errors are also printed as JSON.
@@ -172,21 +175,24 @@ impl ControlPlaneCommand {
     }
 
     /// How its modules are loaded.
-    pub(super) fn modules_config(&self) -> ModulesConfig {
-        self.modules.config()
+    ///
+    /// # Errors
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn modules_config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+        Ok(self.modules.config(file, self.modules.grants(file)?))
     }
 
     /// Runs with further sources of modules. Calls `on_ready` once it is ready, and `on_stop` at the first signal.
     pub(super) fn run_with(
         self,
+        file: &ConfigFile,
         sources: Vec<String>,
         on_ready: impl FnOnce() -> Result<(), CliError>,
         on_stop: impl FnOnce(),
     ) -> CommandResult {
         self.check_ports()?;
         let server = self.server.clone();
-        let mut config = self.config();
-        config.modules.sources.extend(sources);
+        let config = self.config(file, sources)?;
         let start = |signals: &Signals| {
             let control_plane = start(&config, signals, server.json)?;
             on_ready()?;
@@ -199,8 +205,13 @@ impl ControlPlaneCommand {
         })
     }
 
-    fn config(self) -> ControlPlaneConfig {
-        ControlPlaneConfig {
+    fn config(self, file: &ConfigFile, more: Vec<String>) -> Result<ControlPlaneConfig, CliError> {
+        // Without modules nothing is granted, so what the file grants need not exist here.
+        let runs_modules = self.modules.has_sources() || !more.is_empty();
+        let grants = if runs_modules { self.modules.grants(file)? } else { GrantTable::default() };
+        let mut modules = self.modules.config(file, grants);
+        modules.sources.extend(more);
+        Ok(ControlPlaneConfig {
             worker_id: self.worker_id,
             base_address: self.base_address,
             discovery_address: self.discovery_address,
@@ -215,9 +226,9 @@ impl ControlPlaneCommand {
             cluster_id: self.cluster_id,
             health: self.gui.health(),
             gui: self.gui.config(),
-            modules: self.modules.config(),
+            modules,
             ..ControlPlaneConfig::default()
-        }
+        })
     }
 }
 

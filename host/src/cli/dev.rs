@@ -12,6 +12,7 @@ use super::{
     CliError, CommandResult, EXIT_USAGE, Json, Kwargs, ModuleOptions, args_to_json,
     build::{self, Destination, MissingTools, Source},
     complete,
+    config_file::ConfigFile,
     control_plane::ControlPlaneCommand,
     kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number, parse_positive_duration, render, usage,
 };
@@ -56,15 +57,16 @@ pub(super) struct DevCommand {
 }
 
 const AFTER_HELP: &str = "\
-Sources are built as fastworker build does, and PATH may also be a folder or a pattern of .wasm files.
+Sources are built as fastworker build does, and PATH may also be a folder or a pattern of .wasm files. Options about \
+compiling modules apply without --serve, too.
 
 Exit codes: 0 the task has succeeded, 1 it failed, or the source could not be built, 5 the module has no such task, 6 a \
 tool that the build needs is missing.";
 
 impl DevCommand {
-    pub(super) fn run(self) -> CommandResult {
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
         if self.serve {
-            return self.serve();
+            return self.serve(file);
         }
         if let Some(option) = self.option_of_serve() {
             return Err(CliError::new(EXIT_USAGE, format!("--{option} is an option of --serve"))
@@ -84,13 +86,13 @@ impl DevCommand {
             kwargs: kwargs_to_json(&self.kwargs),
             number: self.attempt,
             timeout: self.task_timeout,
-            modules: self.control_plane.modules_config(),
+            modules: self.control_plane.modules_config(file)?,
             json,
         };
         attempt.run()
     }
 
-    fn serve(self) -> CommandResult {
+    fn serve(self, file: &ConfigFile) -> CommandResult {
         for option in ["kwargs", "args-json", "attempt", "task-timeout", "no-reload"] {
             if usage::is_typed(option) {
                 let message = format!("--{option} cannot be used with --serve");
@@ -102,7 +104,7 @@ impl DevCommand {
         if paths.is_empty() {
             paths.push(".".into());
         }
-        serve::serve(&paths, self.control_plane)
+        serve::serve(&paths, self.control_plane, file)
     }
 
     /// An option on the command line that has an effect with --serve only.
@@ -111,7 +113,9 @@ impl DevCommand {
             command.get_arguments().filter_map(|option| option.get_long().map(str::to_owned)).collect()
         };
         let of_modules = longs(ModuleOptions::augment_args(Command::new("")));
-        let is_of_serve = |option: &String| option != "json" && !of_modules.contains(option);
+        let of_serving = ["task-modules", "concurrency", "module-grace", "force-reload", "no-reload"];
+        let is_of_loading = |option: &String| of_modules.contains(option) && !of_serving.contains(&option.as_str());
+        let is_of_serve = |option: &String| option != "json" && !is_of_loading(option);
         let options = longs(ControlPlaneCommand::augment_args(Command::new("")));
         options.into_iter().filter(is_of_serve).find(|option| usage::is_typed(option))
     }

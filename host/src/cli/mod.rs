@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Each option is set by its flag, else by its environment variable `FASTWORKER_…`, else by its
-//! default. Only [`render`] prints, apart from clap, which prints help, the version and completions.
+//! Each option is set by its flag, else by its environment variable `FASTWORKER_…`, else, for servers, by the
+//! configuration file, else by its default. Only [`render`] prints, apart from clap, which prints help, the version and completions.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,9 @@ mod values;
 
 // Options that several commands share.
 mod call;
+mod config_file;
 mod connection;
+mod grant_options;
 mod module_options;
 mod server;
 
@@ -29,10 +31,13 @@ mod server;
 mod bench;
 mod build;
 mod cancel;
+mod compile;
 mod completions;
+mod config;
 mod control_plane;
 mod dev;
 mod events;
+mod inspect;
 mod list;
 mod listen;
 mod man;
@@ -123,14 +128,20 @@ enum Command {
     Schedule(schedule::ScheduleCommand),
     /// List the tasks that can be submitted, or those in module files
     List(list::ListCommand),
+    /// Show what a module file exports and imports, what that is granted, and what it costs
+    Inspect(inspect::InspectCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
     /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     Build(build::BuildCommand),
-    /// Create a Rust crate with tasks
+    /// Create a project with tasks, in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     New(new::NewCommand),
-    /// Run one task of a module in this process, without a control plane
+    /// Check the configuration file, or print an example
+    Config(config::ConfigCommand),
+    /// Run one task of a module or of sources in this process; or serve sources, and build them again when they change
     Dev(dev::DevCommand),
+    /// Compile task modules ahead, so that servers on this machine load them immediately
+    Compile(compile::CompileCommand),
     /// Measure latency and throughput on this machine
     Bench(bench::BenchCommand),
     /// Print a shell's completion script
@@ -152,8 +163,8 @@ pub fn main() -> ExitCode {
     }
     crate::memory::limit_malloc_arenas();
     let json = usage::wants_json();
-    let cli = match usage::parse() {
-        Ok(cli) => cli,
+    let (cli, file) = match usage::parse() {
+        Ok(parsed) => parsed,
         Err(usage::ParseError::Display(message)) => {
             // A closed pipe is not an error.
             drop(message.print());
@@ -173,8 +184,8 @@ pub fn main() -> ExitCode {
         return ExitCode::from(error.code);
     }
     let result = match cli.command {
-        Command::ControlPlane(command) => command.run(),
-        Command::Subworker(command) => command.run(),
+        Command::ControlPlane(command) => command.run(&file),
+        Command::Subworker(command) => command.run(&file),
         Command::Submit(command) => command.run(),
         Command::Result(command) => command.run(),
         Command::Status(command) => command.run(),
@@ -184,10 +195,13 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
+        Command::Inspect(command) => command.run(&file),
         Command::Listen(command) => command.run(),
         Command::Build(command) => command.run(),
         Command::New(command) => command.run(),
-        Command::Dev(command) => command.run(),
+        Command::Config(command) => command.run(&file),
+        Command::Dev(command) => command.run(&file),
+        Command::Compile(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -8,7 +8,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{Cli, CliError, EXIT_USAGE, command_tree, parse_bool};
+use super::{Cli, CliError, EXIT_USAGE, command_tree, config_file::ConfigFile, parse_bool};
 
 /// Value names of numeric options. Their values may start with a hyphen, so that `-1` is reported as an
 /// invalid value and not as an unknown option.
@@ -22,17 +22,31 @@ pub(super) enum ParseError {
     Invalid(CliError),
 }
 
-/// Parses the command line of this process.
+/// Parses the command line of this process, and reads the configuration file of a command that has one.
 ///
 /// # Errors
 /// [`ParseError`] when there is no command to run.
-pub(super) fn parse() -> Result<Cli, ParseError> {
-    let parsed = command().try_get_matches_from(env::args_os()).and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp => ParseError::Display(help(error)),
-        ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ParseError::Display(error),
-        _ => ParseError::Invalid(CommandLine::of(&words()).convert(&error)),
-    })
+pub(super) fn parse() -> Result<(Cli, ConfigFile), ParseError> {
+    let words = words();
+    let has_file = CommandLine::of(&words).command.get_arguments().any(|option| option.get_id() == "config");
+    let file = if has_file { ConfigFile::find(&words) } else { Ok(ConfigFile::default()) };
+    let command = match &file {
+        Ok(file) => file.set_defaults(command()),
+        Err(_) => command(),
+    };
+    let parsed = command.try_get_matches_from(env::args_os()).and_then(|matches| Cli::from_arg_matches(&matches));
+    match (parsed, file) {
+        (Ok(cli), Ok(file)) => Ok((cli, file)),
+        (Err(error), file) => match error.kind() {
+            ErrorKind::DisplayHelp => Err(ParseError::Display(help(error))),
+            ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(ParseError::Display(error))
+            }
+            // Without the file's settings, options may seem to be missing.
+            _ => Err(ParseError::Invalid(file.err().unwrap_or_else(|| CommandLine::of(&words).convert(&error)))),
+        },
+        (Ok(_), Err(error)) => Err(ParseError::Invalid(error)),
+    }
 }
 
 /// The definition of the command line, without the variables that are empty or set by Kubernetes.

@@ -156,6 +156,7 @@ mod tests {
             schema: Json::parse(&schema).expect("JSON"),
             policy: Policy::default(),
             schedule: None,
+            needs: Vec::new(),
             warnings: Vec::new(),
         };
         vec![ModuleInfo { name: "module".into(), tasks: vec![task], ..ModuleInfo::default() }]

@@ -10,8 +10,14 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, p1::WasiP1Ctx};
 
 use super::{
-    AttemptId, RuntimeConfig, contract_v1::Context, follow_ups::FollowUps, limits::Limits, output::Output,
-    program_io::ProgramIo, watchdog::AttemptTimer,
+    AttemptId, RuntimeConfig,
+    contract_v1::Context,
+    follow_ups::FollowUps,
+    limits::Limits,
+    output::Output,
+    program_io::ProgramIo,
+    reach::{FolderUnavailable, HttpState, Network, NetworkUsage, OpenConnection, Reach},
+    watchdog::AttemptTimer,
 };
 use crate::{
     clock::Moment,
@@ -73,6 +79,9 @@ pub(super) struct Attempt {
     pub(super) follow_ups: FollowUps,
     pub(super) wasi: WasiState,
     pub(super) limits: Limits,
+    pub(super) reach: Arc<Reach>,
+    /// Created on first use: most attempts never need it.
+    network: Option<Arc<Network>>,
     slot: Arc<SlotShared>,
 }
 
@@ -85,6 +94,12 @@ pub(super) struct WasiState {
     pub(super) preview1: Option<Box<WasiP1Ctx>>,
     /// What a program reads and writes.
     pub(super) program: Option<ProgramIo>,
+    /// Created on first use.
+    pub(super) http: Option<Box<HttpState>>,
+    /// The TCP sockets, by their handle in the table.
+    pub(super) connections: Vec<(u32, OpenConnection)>,
+    /// Why the context lacks the granted folders, if it does.
+    pub(super) folder_unavailable: Option<FolderUnavailable>,
 }
 
 /// The state that a slot shares with the stores of its attempts.
@@ -102,15 +117,25 @@ impl SlotShared {
 
 impl Attempt {
     /// Creates an attempt that has used no resources yet.
-    pub(super) fn new(slot: &Arc<SlotShared>, info: AttemptInfo) -> Self {
+    pub(super) fn new(slot: &Arc<SlotShared>, info: AttemptInfo, reach: &Arc<Reach>) -> Self {
         let RuntimeConfig { memory_max, result_max, follow_ups_max, .. } = *slot.config;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
             info,
             follow_ups: FollowUps::new(follow_ups_max, result_max),
-            wasi: WasiState { table, context: None, preview1: None, program: None },
+            wasi: WasiState {
+                table,
+                context: None,
+                preview1: None,
+                program: None,
+                http: None,
+                connections: Vec::new(),
+                folder_unavailable: None,
+            },
             limits: Limits::new(memory_max),
+            reach: Arc::clone(reach),
+            network: None,
             slot: Arc::clone(slot),
         }
     }
@@ -121,6 +146,16 @@ impl Attempt {
 
     pub(super) fn output(&self) -> Arc<Mutex<Output>> {
         Arc::clone(&self.slot.output)
+    }
+
+    /// What the attempt may reach and has used of the network. Created on first use.
+    pub(super) fn network(&mut self) -> &Arc<Network> {
+        self.network.get_or_insert_with(|| self.reach.network(self.info.id, Arc::clone(&self.slot.output)))
+    }
+
+    /// What the attempt has used of the network.
+    pub(super) fn network_usage(&self) -> NetworkUsage {
+        self.network.as_ref().map(|network| network.usage()).unwrap_or_default()
     }
 
     pub(super) fn timer(&self) -> &AttemptTimer {

@@ -3,7 +3,7 @@
 //! Invariant: from before the first instruction of the guest until after its last one, the call is
 //! limited, and watched by the watchdog.
 
-use std::{marker::PhantomData, pin::pin};
+use std::{marker::PhantomData, pin::pin, sync::Arc};
 
 use futures::future::{Either, select};
 use wasmtime::{
@@ -11,10 +11,7 @@ use wasmtime::{
     component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
 };
 
-use super::{
-    attempt::{Attempt, HANDLES_MAX},
-    watchdog::AttemptTimer,
-};
+use super::{attempt::Attempt, reach::Reach, watchdog::AttemptTimer};
 
 /// The way in which the functions of a module are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +29,7 @@ pub(super) enum CallMode {
 pub(super) struct PreparedModule {
     pub(super) pre: Prepared,
     pub(super) mode: CallMode,
+    pub(super) reach: Arc<Reach>,
 }
 
 /// A component or a core module, with its imports.
@@ -125,7 +123,7 @@ pub(super) fn store(prepared: &PreparedModule, attempt: Attempt) -> Store<Attemp
     let mut store = Store::new(prepared.engine(), attempt);
     store.limiter(|attempt| &mut attempt.limits);
     store.set_hostcall_fuel(hostcall_max);
-    store.set_max_component_handles(HANDLES_MAX);
+    store.set_max_component_handles(prepared.reach.handles_max());
     // The epoch is incremented when any attempt has expired; each one checks whether it is its own.
     store.epoch_deadline_callback(|store| {
         let is_expired = store.data().timer().is_expired();

@@ -69,16 +69,6 @@ fn call_mode_of(interface: &str, function: &str) -> CallMode {
     }
 }
 
-/// Whether a task module may import an interface.
-pub(super) fn is_granted(interface: &str) -> bool {
-    let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
-    let packages = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-    match name {
-        "fastworker:task/host" => version.starts_with("1."),
-        _ => packages.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2."),
-    }
-}
-
 fn can_wait(interface: &str, function: &str) -> bool {
     match interface {
         "wasi:io/poll" => matches!(function, "poll" | "[method]pollable.block"),
@@ -126,12 +116,5 @@ mod tests {
         );
         assert_eq!(of("wasi:cli/stdout@0.2.6", "get-stdout"), CallMode::Sync);
         assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), CallMode::SyncInRuntime);
-    }
-
-    #[test]
-    fn versions_that_are_not_served_are_not_granted() {
-        assert!(is_granted("fastworker:task/host@1.0.0") && is_granted("wasi:cli/stdout@0.2.3"));
-        assert!(!is_granted("fastworker:task/host@2.0.0") && !is_granted("wasi:cli/stdout@0.3.0"));
-        assert!(!is_granted("wasi:http/types@0.2.0") && !is_granted("mine:own/thing"));
     }
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::Value;
 
+use super::grants::Need;
 use crate::{
     clock::{DURATION_MAX, TimeText},
     json::Json,
@@ -30,6 +31,8 @@ pub(super) struct ParsedPolicy {
     pub(super) countdown: Option<Duration>,
     /// The schedule of the task.
     pub(super) schedule: Option<ScheduleSpec>,
+    /// The grants that the task needs.
+    pub(super) needs: Option<Vec<Need>>,
     /// Keys that this version does not know.
     pub(super) unknown: Vec<String>,
     /// Values that could not be read, and what is expected.
@@ -154,6 +157,7 @@ impl ParsedPolicy {
             "retry_delay" => set(&mut policy.retry_delay, duration(value), DURATION),
             "retry_backoff" => set(&mut policy.retry_backoff, factor(value), "a number of 1 or more"),
             "retry_backoff_max" => set(&mut policy.retry_backoff_max, duration(value), DURATION),
+            "needs" if keys == Keys::Policy => set(&mut self.needs, needs(value), NEEDS),
             "countdown" if keys == Keys::Options => set(&mut self.countdown, duration(value), DURATION),
             unknown => return self.unknown.push(unknown.to_owned()),
         };
@@ -163,7 +167,14 @@ impl ParsedPolicy {
     }
 }
 
-const SCHEDULE_KEYS: [&str; 6] = ["every", "cron", "tz", "count", "until", "overlap"];
+/// The keys of a schedule.
+pub(super) const SCHEDULE_KEYS: [&str; 6] = ["every", "cron", "tz", "count", "until", "overlap"];
+/// The other keys of a policy.
+pub(super) const POLICY_KEYS: [&str; 7] =
+    ["priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max", "needs"];
+/// Maximum grants that a task needs.
+const NEEDS_MAX: usize = 100;
+const NEEDS: &str = "up to 100 names of grants, such as [\"http:api.example.com\", \"secret:KEY\"]";
 const DURATION: &str = "seconds, or text like 30s, 5m or 1h, up to ten years";
 
 fn set<T>(slot: &mut Option<T>, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
@@ -177,6 +188,11 @@ fn priority(value: &Value) -> Option<TaskPriority> {
 
 fn count(value: &Value) -> Option<u32> {
     u32::try_from(value.as_u64()?).ok()
+}
+
+fn needs(value: &Value) -> Option<Vec<Need>> {
+    let names = value.as_array().filter(|names| names.len() <= NEEDS_MAX)?;
+    names.iter().map(|name| name.as_str()?.parse().ok()).collect()
 }
 
 fn factor(value: &Value) -> Option<f64> {

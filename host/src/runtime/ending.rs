@@ -2,7 +2,7 @@
 //!
 //! Invariant: classified by types and the host's own flags, never by the text of a message.
 
-use std::{str::Utf8Error, time::Duration};
+use std::{borrow::Cow, str::Utf8Error, time::Duration};
 
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -14,15 +14,16 @@ use super::{
     entry::Returned,
     host_errors::{explain, is_host_error},
     limits::RefusedGrowth,
-    output::OutputLimit,
+    output::{Output, OutputLimit},
     program_io::StdoutLimit,
+    reach::{FolderUnavailable, Mask},
     watchdog::EndReason,
 };
 use crate::{
     clock::seconds,
     json::Json,
     system,
-    task::{ErrorKind, Failure, LogLevel, Outcome},
+    task::{ErrorKind, Failure, FollowUp, LogLevel, Outcome},
 };
 
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
@@ -39,6 +40,64 @@ pub(super) fn attempt_result(
     if reason == Some(EndReason::Stopped) {
         return AttemptResult { outcome: Outcome::Stopped, metadata: None };
     }
+    let mut ended = unmasked_result(result, reason, attempt, timeout);
+    if let Outcome::Failure(failure) = &mut ended.outcome {
+        attempt.with_output(|output| explain_failure(failure, output));
+    }
+    match attempt.reach.mask() {
+        Some(mask) => masked_result(mask, ended),
+        None => ended,
+    }
+}
+
+/// Adds to a failure what the attempt was refused, and names the limit of the network that it exceeded.
+fn explain_failure(failure: &mut Failure, output: &Output) {
+    if let Some(excess) = output.excess().filter(|_| matches!(failure.kind, ErrorKind::Failed | ErrorKind::Trap)) {
+        failure.kind = ErrorKind::NetworkLimit;
+        add_line(&mut failure.message, excess);
+    }
+    if let Some(hint) = output.hint() {
+        add_line(&mut failure.message, hint);
+    }
+}
+
+/// Adds a line, unless the message has it.
+fn add_line(message: &mut String, line: &str) {
+    if !message.contains(line) {
+        message.push('\n');
+        message.push_str(line);
+    }
+}
+
+/// The result with all secrets masked.
+fn masked_result(mask: &Mask, ended: AttemptResult) -> AttemptResult {
+    let text = |text: String| match mask.text(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(masked) => masked,
+    };
+    let outcome = match ended.outcome {
+        Outcome::Success { result, follow_ups } => {
+            let masked = |task: FollowUp| FollowUp {
+                name: text(task.name),
+                args: mask.json(&task.args),
+                kwargs: mask.json(&task.kwargs),
+                metadata: mask.json(&task.metadata),
+                ..task
+            };
+            Outcome::Success { result: mask.json(&result), follow_ups: follow_ups.into_iter().map(masked).collect() }
+        }
+        Outcome::Failure(failure) => Outcome::Failure(Failure { message: text(failure.message), ..failure }),
+        Outcome::Stopped => Outcome::Stopped,
+    };
+    AttemptResult { outcome, metadata: ended.metadata.map(|metadata| mask.json(&metadata)) }
+}
+
+fn unmasked_result(
+    result: wasmtime::Result<Returned>,
+    reason: Option<EndReason>,
+    attempt: &mut Attempt,
+    timeout: Duration,
+) -> AttemptResult {
     match result {
         Ok(Ok(text)) => match success(&text, attempt) {
             Ok(result) => {
@@ -91,6 +150,9 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     if is_over_limit || error.is::<OutputLimit>() {
         let message = format!("logged and printed more than {}", bytes(attempt.config().log_max));
         return Failure::new(ErrorKind::OutputLimit, message);
+    }
+    if let Some(unavailable) = error.downcast_ref::<FolderUnavailable>() {
+        return Failure::new(ErrorKind::Failed, unavailable.to_string());
     }
     if let Some(limit) = error.downcast_ref::<StdoutLimit>() {
         return Failure::new(ErrorKind::OutputLimit, limit.to_string());
@@ -150,6 +212,7 @@ pub(super) fn is_refused_by_engine(error: &wasmtime::Error, attempt: &Attempt) -
     let is_guests = error.is::<Trap>()
         || error.is::<WasmBacktrace>()
         || error.is::<I32Exit>()
+        || error.is::<FolderUnavailable>()
         || error.is::<OutputLimit>()
         || error.is::<StdoutLimit>();
     !is_guests && attempt.limits.refused_growth().is_none()

@@ -9,6 +9,7 @@ use std::{
     marker::PhantomData,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::Arc,
 };
 
 use wasmtime::{
@@ -23,20 +24,24 @@ use super::{
     compiled::{self, Code, Instantiable},
     compiler::CompileJob,
     component,
-    contract_v1::{self, Exports, RegisterResults, TASKS},
+    contract_v1::{self, Exports, RegisterResults},
     ending,
     engine::EngineProfile,
     entry::{Contract, Entry},
     error::ModuleError,
     host_errors::explain,
+    mismatch,
     module::{LoadedModule, Module, module_name},
     output::cut,
+    policies,
     program::{self, Program},
+    reach::Reach,
     slot::CallEnd,
     watchdog::EndReason,
 };
 use crate::{
     clock::{Now, Timestamp},
+    system,
     task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
@@ -59,19 +64,40 @@ pub(super) fn load_bytes<'a>(
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
+    load_code(runtime, path, bytes, code, job)
+}
+
+/// Loads the compiled code of the bytes that were read from `path`.
+pub(super) fn load_code<'a>(
+    runtime: &'a Inner,
+    path: &Path,
+    bytes: &[u8],
+    code: Code,
+    job: &CompileJob<'a>,
+) -> Result<Module, ModuleError> {
     job.release_permit();
     job.lower_priority();
+    let hash = blake3::hash(bytes);
     let registered = match instantiate_and_register(runtime, path, &code) {
         // Cached code that no engine accepts.
-        Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
+        Err(ModuleError::Invalid(_)) if code.is_cached => {
+            let code = runtime.cache.compile(runtime, &hash, bytes, job)?;
+            instantiate_and_register(runtime, path, &code)
+        }
         result => result,
     };
-    let RegisteredModule { prepared, entry, tasks, imports, engine } = registered?;
+    let RegisteredModule { prepared, entry, mut tasks, imports, engine } = registered?;
+    let (name, config) = (module_name(path), &runtime.config);
+    for task in config.policies.apply(&name, &mut tasks) {
+        tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
+    }
+    let grants = config.grants.of(&name);
+    let (tasks, ungranted) = policies::without_ungranted(tasks, &grants);
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
-        name: module_name(path),
+        name,
         path: path.display().to_string(),
         hash: hash.to_hex().to_string(),
         size: bytes.len() as u64,
@@ -79,6 +105,8 @@ pub(super) fn load_bytes<'a>(
         engine: engine.to_owned(),
         imports,
         tasks,
+        ungranted,
+        grants: grants.names(),
         status: ModuleStatus::Loaded,
         last_error: None,
     };
@@ -175,11 +203,13 @@ fn component_module(
     if exports.is_none() && command.is_none() {
         return Err(no_tasks(component::exports(engine, component)));
     }
+    let imports = component::imports(engine, component);
+    let reach = runtime.reach(path, &imports)?;
     let mode = component::call_mode(engine, component);
+    let mode = if reach.io().is_some() { CallMode::Async } else { mode };
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
-    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode };
-    let imports = component::imports(engine, component);
+    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode, reach };
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
             exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
@@ -206,24 +236,36 @@ fn core_module(
     let tasks = vec![program::task(path)?];
     let pre = profile.core_linker.instantiate_pre(module);
     let pre = pre.map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
-    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async };
+    let imports = program::imports(module);
+    let reach = runtime.reach(path, &imports)?;
+    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async, reach };
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
-    Ok(RegisteredModule { prepared, entry, tasks, imports: program::imports(module), engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+}
+
+impl Inner {
+    /// What the module at `path`, which imports these interfaces, may reach.
+    fn reach(&self, path: &Path, imports: &[String]) -> Result<Arc<Reach>, ModuleError> {
+        let grants = self.config.grants.of(&module_name(path));
+        let reach = Reach::new(grants, self.config.network.clone())?;
+        let reach = reach.with_io(&self.io, imports);
+        Ok(Arc::new(reach.map_err(|error| ModuleError::Threads(system::explain(&error)))?))
+    }
 }
 
 fn no_tasks(exports: Vec<String>) -> ModuleError {
-    if exports.iter().any(|export| export == TASKS) {
-        return ModuleError::Contract(format!("{TASKS} has no register or no run"));
+    match mismatch::of_exports(&exports) {
+        Some(problem) => ModuleError::Contract(problem),
+        None => ModuleError::NoTasks { exports },
     }
-    ModuleError::NoTasks { exports }
 }
 
-/// The error of a component that could not be linked: an import that is not granted, or of the wrong type.
+/// The error of a component that could not be linked: an import that nothing provides, or of the wrong type.
 fn not_linked(engine: &Engine, component: &Component, error: &wasmtime::Error) -> ModuleError {
     let mut imports = component::imports(engine, component).into_iter();
-    match imports.find(|interface| !component::is_granted(interface)) {
-        Some(interface) => ModuleError::Import { interface },
+    match imports.find(|interface| !mismatch::is_provided(interface)) {
+        Some(interface) => ModuleError::Import { problem: mismatch::of_import(&interface), interface },
         None => ModuleError::Contract(format!("{error:#}")),
     }
 }

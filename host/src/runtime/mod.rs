@@ -33,6 +33,12 @@ mod follow_ups;
 
 mod wasi;
 
+pub mod grants;
+
+mod reach;
+
+pub mod policies;
+
 mod output;
 
 mod last_error;
@@ -51,6 +57,10 @@ mod module;
 
 mod load;
 
+mod mismatch;
+
+pub mod inspect;
+
 mod component;
 
 mod program;
@@ -62,6 +72,12 @@ mod sections;
 mod wrap;
 
 mod compiled;
+
+mod cache_dir;
+
+mod module_store;
+
+mod fill;
 
 mod fingerprint;
 
@@ -92,8 +108,11 @@ pub use self::{
     attempt::AttemptResult,
     catalog::Catalog,
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
-    error::{CompileError, LoadError, ModuleError},
+    error::{CompileError, LoadError, ModuleError, TransferError},
+    fill::CachedModule,
     module::Module,
+    module_store::{Download, ModuleStore, OpenModule},
+    reach::{FolderUnavailable, NetworkLimits, NetworkUsage},
     slot::{Invocation, NoSandbox, Slot},
     sources::{SourceError, existing_files, expand, missing_source},
     watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
@@ -104,7 +123,10 @@ use self::{
     compiled::Cache,
     compiler::{CompileJob, CompileSemaphore},
     engine::{EngineProfile, EngineSet},
+    grants::GrantTable,
     host_errors::{explain, is_host_error},
+    policies::PolicyTable,
+    reach::IoRuntime,
     watchdog::Watchdog,
 };
 use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
@@ -126,6 +148,12 @@ pub struct RuntimeConfig {
     pub register_timeout: Duration,
     /// Maximum size of a module file in bytes.
     pub module_max: u64,
+    /// What guests may reach, by module.
+    pub grants: Arc<GrantTable>,
+    /// The bounds of what one attempt does in the network.
+    pub network: NetworkLimits,
+    /// What the operator sets for tasks, by module.
+    pub policies: Arc<PolicyTable>,
     /// The directory of compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
     /// The compiler of the modules.
@@ -146,6 +174,9 @@ impl Default for RuntimeConfig {
             follow_ups_max: 1000,
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
+            grants: Arc::default(),
+            network: NetworkLimits::default(),
+            policies: Arc::default(),
             cache_dir: None,
             compiler: Compiler::default(),
             compile_memory_max: COMPILE_MEMORY_MAX,
@@ -200,6 +231,8 @@ struct Inner {
     capacity: usize,
     cache: Cache,
     watchdog: Watchdog,
+    /// In which attempts wait for files and connections.
+    io: IoRuntime,
     /// Limits how many modules are compiled at a time.
     semaphore: CompileSemaphore,
     /// Idle slots in which modules register their tasks.
@@ -228,7 +261,8 @@ impl Runtime {
         let cache = Cache::open(config.cache_dir.as_deref());
         let (semaphore, load_slots, capacity) = (CompileSemaphore::default(), Mutex::new(Vec::new()), config.slots);
         let config = Arc::new(config);
-        let mut inner = Inner { config, engines, slots_max, capacity, cache, watchdog, semaphore, load_slots };
+        let io = IoRuntime::default();
+        let mut inner = Inner { config, engines, slots_max, capacity, cache, watchdog, io, semaphore, load_slots };
         // On a separate thread: the caller's may run async code, where a slot cannot block.
         let capacity = std::thread::scope(|scope| {
             let trial = std::thread::Builder::new()
@@ -260,8 +294,9 @@ impl Runtime {
             .map_err(|why| LoadError { path: path.to_owned(), why })
     }
 
-    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. None if the file
-    /// was changed or removed since `content` was read, or once `is_unwanted` is set.
+    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. Its bytes come from
+    /// there, or from the store if it was taken from the control plane. None if they are not there any more: the file
+    /// was changed or removed since `content` was read; or once `is_unwanted` is set.
     ///
     /// # Errors
     /// [`LoadError`] with the path and the problem of the module.
@@ -269,6 +304,7 @@ impl Runtime {
         &self,
         path: &Path,
         content: Content,
+        origin: Origin<'_>,
         priority: LoadPriority,
         is_unwanted: &AtomicBool,
     ) -> Result<Option<Module>, LoadError> {
@@ -278,7 +314,11 @@ impl Runtime {
         if !is_cached && !job.acquire_permit(&self.0.semaphore) {
             return Ok(None);
         }
-        let bytes = match load::read(path, self.0.config.module_max) {
+        let read = match origin {
+            Origin::File { .. } => load::read(path, self.0.config.module_max),
+            Origin::Store(store) => store.read(&content).ok_or(ModuleError::Missing),
+        };
+        let bytes = match read {
             Ok(bytes) if blake3::hash(&bytes) == content => bytes,
             Ok(_) | Err(ModuleError::Missing) => return Ok(None),
             Err(why) => return Err(LoadError { path: path.to_owned(), why }),
@@ -287,7 +327,12 @@ impl Runtime {
         let loaded = panic::catch_unwind(AssertUnwindSafe(|| load::load_bytes(&self.0, path, &bytes, &job)));
         let panicked = || Err(ModuleError::Invalid("fastworker crashed on it, which is a bug".to_owned()));
         match loaded.unwrap_or_else(|_| panicked()) {
-            Ok(module) => Ok(Some(module)),
+            Ok(module) => {
+                if let Origin::File { kept_in: Some(store) } = origin {
+                    store.keep(&content, &bytes);
+                }
+                Ok(Some(module))
+            }
             Err(ModuleError::Compile(CompileError::Unwanted)) => Ok(None),
             Err(why) => Err(LoadError { path: path.to_owned(), why }),
         }
@@ -317,6 +362,18 @@ const COMPILE_THREADS_MAX: usize = 4;
 /// Niceness of threads that load modules: it leaves them about a quarter of a busy processor.
 const LOADER_NICENESS: i32 = 5;
 
+/// Where the bytes of a module come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// The file at its path.
+    File {
+        /// Where to keep them if it can be loaded, for workers that take it from this control plane.
+        kept_in: Option<&'a ModuleStore>,
+    },
+    /// What a worker has taken from the control plane.
+    Store(&'a ModuleStore),
+}
+
 /// The priority with which modules are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadPriority {
@@ -332,7 +389,7 @@ fn threads_max() -> usize {
 }
 
 /// Lowers the priority of this thread.
-fn lower_thread_priority() {
+pub(crate) fn lower_thread_priority() {
     // On Linux this applies to the calling thread, elsewhere it would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, LOADER_NICENESS) {

@@ -1,8 +1,9 @@
 //! The output of a running attempt: log lines, printed lines, progress.
 //!
 //! The guest's streams and its log share one limit, and both are searched for the reason of a trap.
-//! Invariant: an attempt reports at most `log_max` bytes, counting the overhead of each line, and
+//! Invariants: an attempt reports at most `log_max` bytes, counting the overhead of each line, and
 //! at most one progress per [`PROGRESS_INTERVAL`] and one before each line, so that the order is kept.
+//! Secrets are masked before anything is cut, kept or reported.
 
 use std::{
     borrow::Cow,
@@ -11,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AttemptId, Reports, last_error::LastError};
+use super::{
+    AttemptId, Reports,
+    last_error::LastError,
+    reach::{Mask, MaskedStream},
+};
 use crate::task::{LogLevel, Progress, Report};
 
 /// Maximum log line in bytes; longer ones are cut.
@@ -20,6 +25,8 @@ const LINE_MAX: usize = 16 << 10;
 const PROGRESS_MESSAGE_MAX: usize = 1 << 10;
 /// Bytes that a line counts in addition to its text, so that empty lines are limited too.
 const LINE_OVERHEAD: usize = 32;
+/// Maximum different hints of an attempt.
+const HINTS_MAX: usize = 8;
 /// Minimum interval between two progress reports. The last one is always reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -55,7 +62,15 @@ pub(super) struct Output {
     is_over_limit: bool,
     /// Incomplete lines of stdout and stderr.
     incomplete: [Vec<u8>; 2],
+    /// What is masked, and the ends of stdout and stderr that may be the start of it.
+    mask: Option<Arc<Mask>>,
+    masked: [MaskedStream; 2],
     last_error: LastError,
+    /// What the attempt was refused, and the limit of the network that it exceeded.
+    hints: Vec<String>,
+    excess: Option<String>,
+    /// Whether the attempt runs: what others report later is not its output.
+    is_running: bool,
     progress: Option<Progress>,
     progress_at: Option<Instant>,
 }
@@ -70,26 +85,43 @@ impl Output {
             remaining: 0,
             is_over_limit: false,
             incomplete: [Vec::new(), Vec::new()],
+            mask: None,
+            masked: [MaskedStream::default(), MaskedStream::default()],
             last_error: LastError::default(),
+            hints: Vec::new(),
+            excess: None,
+            is_running: false,
             progress: None,
             progress_at: None,
         }
     }
 
-    /// Resets the output for the next attempt.
-    pub(super) fn begin(&mut self, attempt: AttemptId) {
+    /// Resets the output for the next attempt, in whose output `mask` is masked.
+    pub(super) fn begin(&mut self, attempt: AttemptId, mask: Option<&Arc<Mask>>) {
         self.attempt = attempt;
         self.remaining = self.log_max;
         self.is_over_limit = false;
         self.incomplete.iter_mut().for_each(Vec::clear);
+        if self.mask.is_some() {
+            self.masked = [MaskedStream::default(), MaskedStream::default()];
+        }
+        self.mask = mask.cloned();
         self.last_error.clear();
+        self.hints.clear();
+        self.excess = None;
+        self.is_running = true;
         self.progress = None;
         self.progress_at = None;
     }
 
     /// Reports the buffered output. Call it once, when the attempt has ended.
     pub(super) fn end(&mut self) {
+        self.is_running = false;
         for stream in [Stream::Stdout, Stream::Stderr] {
+            if self.mask.is_some() {
+                let held_back = self.masked[stream as usize].finish();
+                let _ = self.add_lines(stream, &held_back);
+            }
             let rest = mem::take(&mut self.incomplete[stream as usize]);
             if !rest.is_empty() {
                 // The attempt has ended, so exceeding the limit has no effect.
@@ -115,7 +147,38 @@ impl Output {
     /// # Errors
     /// [`OutputLimit`] if the attempt exceeds its limit.
     pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), OutputLimit> {
-        self.line(level, message)
+        match &self.mask {
+            Some(mask) => self.line(level, &Arc::clone(mask).text(message)),
+            None => self.line(level, message),
+        }
+    }
+
+    /// Logs what the attempt was refused, unless it has ended. It is also kept, as the likely reason of a failure.
+    pub(super) fn add_hint(&mut self, attempt: AttemptId, hint: &str) {
+        let is_new = self.hints.len() < HINTS_MAX && !self.hints.iter().any(|it| it == hint);
+        if is_new && self.is_running && self.attempt == attempt {
+            self.hints.push(hint.to_owned());
+            // The guest learns of the limit with its own next line.
+            let _ = self.log(LogLevel::Warn, hint);
+        }
+    }
+
+    /// Logs that the attempt exceeded a limit of the network, unless it has ended.
+    pub(super) fn add_excess(&mut self, attempt: AttemptId, excess: &str) {
+        if self.excess.is_none() && self.is_running && self.attempt == attempt {
+            self.excess = Some(excess.to_owned());
+            let _ = self.log(LogLevel::Warn, excess);
+        }
+    }
+
+    /// What the attempt was refused first.
+    pub(super) fn hint(&self) -> Option<&str> {
+        self.hints.first().map(String::as_str)
+    }
+
+    /// The limit of the network that the attempt exceeded.
+    pub(super) fn excess(&self) -> Option<&str> {
+        self.excess.as_deref()
     }
 
     /// Buffers printed `bytes`, and logs complete lines.
@@ -123,6 +186,16 @@ impl Output {
     /// # Errors
     /// [`OutputLimit`] if the attempt exceeds its limit.
     pub(super) fn print(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimit> {
+        match &self.mask {
+            Some(mask) => {
+                let masked = self.masked[stream as usize].push(mask, bytes);
+                self.add_lines(stream, &masked)
+            }
+            None => self.add_lines(stream, bytes),
+        }
+    }
+
+    fn add_lines(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimit> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let line = &mut self.incomplete[stream as usize];
             line.extend_from_slice(&piece[..piece.len().min(LINE_MAX)]);
@@ -136,7 +209,8 @@ impl Output {
 
     /// Reports progress, at most once per [`PROGRESS_INTERVAL`].
     pub(super) fn progress(&mut self, done: u64, total: u64, message: &str) {
-        let progress = Progress { done, total, message: cut(message, PROGRESS_MESSAGE_MAX).into_owned() };
+        let message = self.mask.as_ref().map_or(Cow::Borrowed(message), |mask| mask.text(message));
+        let progress = Progress { done, total, message: cut(&message, PROGRESS_MESSAGE_MAX).into_owned() };
         if self.progress_at.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
             self.progress = Some(progress);
             return;
@@ -187,7 +261,7 @@ mod tests {
     fn output(max: usize) -> (Output, Arc<RecordedReports>) {
         let recorded = Arc::new(RecordedReports::default());
         let mut output = Output::new(recorded.clone(), max);
-        output.begin(AttemptId(1));
+        output.begin(AttemptId(1), None);
         (output, recorded)
     }
 
@@ -218,7 +292,7 @@ mod tests {
         assert!(output.print(Stream::Stdout, b"\n\n\n\n").is_err());
         assert!(output.log(LogLevel::Info, "").is_err() && output.is_over_limit());
         assert_eq!(recorded.take().len(), 3);
-        output.begin(AttemptId(2));
+        output.begin(AttemptId(2), None);
         assert!(output.log(LogLevel::Info, "").is_ok() && !output.is_over_limit());
     }
 

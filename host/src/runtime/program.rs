@@ -37,7 +37,7 @@ const RUN: &str = "wasi:cli/run@0.2.0";
 /// The function of a core module that is a program.
 pub(super) const START: &str = "_start";
 /// The only namespace from which a core module may import.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// The entry of a program.
 pub(super) enum Program {
@@ -68,6 +68,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
         schema: Json::empty_object(),
         policy: Policy::default(),
         schedule: None,
+        needs: Vec::new(),
         warnings: Vec::new(),
     })
 }
@@ -159,7 +160,10 @@ impl GuestCall for ProgramCall<'_> {
         };
         store.data_mut().set_program(io);
         let ended = match self.program {
-            Program::Core(pre) => start(pre, store, has_started).await,
+            Program::Core(pre) => {
+                store.data_mut().open_folders()?;
+                start(pre, store, has_started).await
+            }
             Program::Command { pre, run } => typed(pre, run).call_async(store, has_started).await,
         };
         returned(ended, store)

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
-    WasiCtxBuilder,
+    WasiCtxBuilder, WasiView as _,
     cli::{IsTerminal, StdoutStream},
     p1::WasiP1Ctx,
     p2::{OutputStream, Pollable, StreamError, StreamResult, pipe::MemoryInputPipe},
@@ -19,6 +19,7 @@ use wasmtime_wasi::{
 use super::{
     attempt::Attempt,
     output::{Output, OutputLimit, Stream},
+    reach::FolderUnavailable,
 };
 use crate::{lock::lock, system};
 
@@ -163,7 +164,7 @@ impl Attempt {
         }
     }
 
-    /// WASI preview 1 of a core module. Created on first use.
+    /// WASI preview 1 of a core module, with the folders that could be opened. Created on first use.
     pub(super) fn preview1(&mut self) -> &mut WasiP1Ctx {
         if self.wasi.preview1.is_none() {
             self.wasi.preview1 = Some(Box::new(self.new_preview1()));
@@ -171,12 +172,24 @@ impl Attempt {
         self.wasi.preview1.as_mut().expect("it was set above")
     }
 
-    fn new_preview1(&self) -> WasiP1Ctx {
+    /// Opens the granted folders of a core module.
+    ///
+    /// # Errors
+    /// [`FolderUnavailable`] if one cannot be opened.
+    pub(super) fn open_folders(&mut self) -> Result<(), FolderUnavailable> {
+        self.preview1();
+        self.wasi.folder_unavailable.take().map_or(Ok(()), Err)
+    }
+
+    fn new_preview1(&mut self) -> WasiP1Ctx {
         let mut context = WasiCtxBuilder::new();
+        self.wasi.folder_unavailable = self.reach.add_to(&mut context).err();
         context.stdout(self.sink(Stream::Stdout)).stderr(self.sink(Stream::Stderr));
         if let Some(io) = &self.wasi.program {
             context.args(&io.args).stdin(io.stdin());
         }
-        context.build_p1()
+        let mut context = context.build_p1();
+        context.ctx().table.set_max_capacity(self.reach.handles_max());
+        context
     }
 }

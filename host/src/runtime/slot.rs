@@ -245,8 +245,8 @@ impl Slot {
     ) -> CallEnd<C::Output> {
         self.clear();
         let (id, deadline) = (info.id, info.deadline);
-        let mut store = store(prepared, Attempt::new(&self.shared, info));
-        self.shared.with_output(|output| output.begin(id));
+        let mut store = store(prepared, Attempt::new(&self.shared, info, &prepared.reach));
+        self.shared.with_output(|output| output.begin(id, prepared.reach.mask()));
         let guard = self.shared.timer.begin(id, deadline);
         let mut has_started = false;
         let result = match prepared.mode {
@@ -256,8 +256,11 @@ impl Slot {
                 call.call(&mut store, &mut has_started)
             }
             CallMode::Async => {
-                let call = call.call_async(&mut store, &mut has_started);
-                self.tokio.get().block_on(until_expired(&self.shared.timer, call))
+                let call = until_expired(&self.shared.timer, call.call_async(&mut store, &mut has_started));
+                match prepared.reach.io() {
+                    Some(io) => io.block_on(call),
+                    None => self.tokio.get().block_on(call),
+                }
             }
         };
         let reason = guard.end();

@@ -1,23 +1,35 @@
-//! WASI 0.2 without any access to the host.
+//! WASI 0.2 and `wasi:http`.
 //!
 //! A guest has clocks, randomness, and output to the task's log. The interfaces for files, network, environment and
-//! arguments exist, but are empty.
+//! arguments always exist; what they give is the [reach](super::reach) of the module.
 //!
 //! Expensive resources are created on first use. Environment, standard streams and randomness are implemented here; the
 //! rest comes from wasmtime-wasi's context, which most attempts never need.
+
+use std::sync::Arc;
 
 use rand::Rng as _;
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::{
     WasiCtxView, WasiView,
+    filesystem::WasiFilesystemView as _,
     p2::{
         DynInputStream, DynOutputStream,
-        bindings::{cli, random},
+        bindings::{
+            cli,
+            filesystem::{preopens, types::Descriptor},
+            random,
+        },
         pipe::ClosedInputStream,
     },
 };
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::{attempt::Attempt, output::Stream};
+use super::{
+    attempt::Attempt,
+    output::Stream,
+    reach::{self, HttpState},
+};
 use crate::system;
 
 /// Maximum random bytes of one call.
@@ -25,20 +37,42 @@ const RANDOM_MAX: u64 = 1 << 20;
 
 impl WasiView for Attempt {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        if self.wasi.context.is_none() {
+            let reach = Arc::clone(&self.reach);
+            let context = reach.context(|| Arc::clone(self.network()));
+            // Reported when the guest asks for its folders.
+            let context = context.map_err(|unavailable| self.wasi.folder_unavailable = Some(unavailable));
+            self.wasi.context = Some(Box::new(context.unwrap_or_default()));
+        }
         let wasi = &mut self.wasi;
-        WasiCtxView { ctx: wasi.context.get_or_insert_with(Box::default), table: &mut wasi.table }
+        WasiCtxView { ctx: wasi.context.get_or_insert_default(), table: &mut wasi.table }
+    }
+}
+
+impl WasiHttpView for Attempt {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        if self.wasi.http.is_none() {
+            self.wasi.http = Some(Box::new(HttpState::new(Arc::clone(self.network()))));
+        }
+        let wasi = &mut self.wasi;
+        let http = wasi.http.as_mut().expect("it was set above");
+        WasiHttpCtxView { hooks: &mut http.hooks, table: &mut wasi.table, ctx: &mut http.context }
     }
 }
 
 /// Adds WASI for synchronous calls.
 pub(super) fn add_to_linker_sync(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    // For the types only: a module that can send requests is called async.
+    wasmtime_wasi_http::p2::add_only_http_to_linker_sync(linker)?;
     add_own_interfaces(linker)
 }
 
 /// Adds WASI for async calls.
 pub(super) fn add_to_linker_async(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    reach::add_to_linker(linker)?;
     add_own_interfaces(linker)
 }
 
@@ -49,6 +83,7 @@ fn add_own_interfaces(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
     cli::stdin::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
     cli::stdout::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
     cli::stderr::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    preopens::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
     random::random::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
     random::insecure::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
     random::insecure_seed::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
@@ -58,7 +93,7 @@ fn add_own_interfaces(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
 
 impl cli::environment::Host for Attempt {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(Vec::new())
+        Ok(self.reach.environment())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
@@ -67,6 +102,16 @@ impl cli::environment::Host for Attempt {
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
         Ok(None)
+    }
+}
+
+impl preopens::Host for Attempt {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let directories = preopens::Host::get_directories(&mut self.filesystem())?;
+        match self.wasi.folder_unavailable.take() {
+            Some(unavailable) => Err(unavailable.into()),
+            None => Ok(directories),
+        }
     }
 }
 

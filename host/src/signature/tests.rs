@@ -335,6 +335,7 @@ fn blank() -> TaskInfo {
         schema: Json::empty_object(),
         policy: crate::task::Policy::default(),
         schedule: None,
+        needs: Vec::new(),
         warnings: Vec::new(),
     }
 }

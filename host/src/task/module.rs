@@ -12,6 +12,9 @@ use crate::{
 /// Maximum tasks of a module.
 pub const MODULE_TASKS_MAX: usize = 10_000;
 
+/// The beginning of the path of a module that a worker has taken from its control plane; the path there follows.
+pub const TAKEN_PREFIX: &str = "control-plane:/";
+
 /// A task of a module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskInfo {
@@ -25,9 +28,22 @@ pub struct TaskInfo {
     pub policy: Policy,
     /// Its schedule, if it is submitted automatically.
     pub schedule: Option<ScheduleSpec>,
+    /// The names of the grants that it needs, such as `http:api.example.com`.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub needs: Vec<String>,
     /// Unknown keys and unreadable values of its policy.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,
+}
+
+/// A task that a worker has loaded but does not serve, as it lacks grants that the task needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UngrantedTask {
+    /// The task name.
+    pub name: String,
+    /// The names of the grants that the worker lacks.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub missing: Vec<String>,
 }
 
 /// A task module that a worker has loaded.
@@ -35,7 +51,7 @@ pub struct TaskInfo {
 pub struct ModuleInfo {
     /// The file name without `.wasm`.
     pub name: String,
-    /// The path of the file.
+    /// The path of the file, or [`TAKEN_PREFIX`] and the path on the control plane.
     pub path: String,
     /// BLAKE3 of the file, in hexadecimal; empty if it was never loaded.
     pub hash: String,
@@ -51,6 +67,12 @@ pub struct ModuleInfo {
     /// Its tasks.
     #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub tasks: Vec<TaskInfo>,
+    /// Its tasks that the worker does not serve.
+    #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
+    pub ungranted: Vec<UngrantedTask>,
+    /// The names of what the worker grants to the module, such as `env:NAME` and `http:api.example.com`.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub grants: Vec<String>,
     /// Its status.
     pub status: ModuleStatus,
     /// The error of the newest version of its file; none if it runs.
@@ -58,6 +80,11 @@ pub struct ModuleInfo {
 }
 
 impl ModuleInfo {
+    /// Whether the worker has taken it from its control plane.
+    pub fn is_taken(&self) -> bool {
+        self.path.starts_with(TAKEN_PREFIX)
+    }
+
     /// Its version as in results; empty if it was never loaded.
     pub fn version(&self) -> &str {
         self.hash.get(..16).unwrap_or_default()

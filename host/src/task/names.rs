@@ -80,6 +80,8 @@ open_enum! {
         StackOverflow = "stack-overflow",
         /// An attempt returned, printed or logged too much.
         OutputLimit = "output-limit",
+        /// An attempt used more connections or bytes of the network than it may.
+        NetworkLimit = "network-limit",
         /// An attempt ended in a WebAssembly trap: a panic, a bad access, a division by zero.
         Trap = "trap",
         /// Its workers were lost repeatedly.

@@ -566,6 +566,7 @@ fn module(names: &[&'static Name]) -> ModuleInfo {
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },
         schedule: None,
+        needs: Vec::new(),
         warnings: Vec::new(),
     };
     ModuleInfo { name: "model".into(), tasks: names.iter().map(task).collect(), ..ModuleInfo::default() }

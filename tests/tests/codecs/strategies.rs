@@ -6,15 +6,16 @@ use fastworker::{
     clock::Timestamp,
     json::Json,
     protocol::{
-        Beat, CatalogChange, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease,
-        LeaseId, Lookup, NewSchedule, Note, Notify, Order, Refusal, RefusalCode, Registration, Reply, Reports, Request,
-        ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery,
-        TaskSummary, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus,
+        Beat, Blob, CatalogChange, Chunk, ChunkQuery, Collect, Collected, Ended, Event, EventKind, EventQuery, Events,
+        Follow, Found, Lease, LeaseId, Lookup, ModuleList, ModulesQuery, NewSchedule, Note, Notify, OfferedModule,
+        Order, Refusal, RefusalCode, Registration, Reply, Reports, Request, ScheduleInfo, ScheduleRequest,
+        ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome, Work, WorkerInfo,
+        WorkerReply, WorkerRequest, WorkerStatus,
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
         ModuleStatus, ModuleVersion, NewTask, Outcome, Policy, Progress, Report, ScheduleSpec, Task, TaskId, TaskInfo,
-        TaskPriority, TaskResult, TaskStatus, Unknown,
+        TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -196,16 +197,17 @@ pub(super) fn results() -> impl Strategy<Value = Arc<TaskResult>> {
 }
 
 pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
-    let task = (text(), text(), documents(), policies(), option::of(specs()), vec(text(), 0..3)).prop_map(
-        |(name, documentation, schema, policy, schedule, warnings)| TaskInfo {
+    let task = (text(), text(), documents(), policies(), option::of(specs()), vec(text(), 0..3), vec(text(), 0..3))
+        .prop_map(|(name, documentation, schema, policy, schedule, needs, warnings)| TaskInfo {
             name,
             documentation,
             schema,
             policy,
             schedule,
+            needs,
             warnings,
-        },
-    );
+        });
+    let ungranted = (text(), vec(text(), 0..3)).prop_map(|(name, missing)| UngrantedTask { name, missing });
     let loaded = (text(), text(), text(), any::<u64>(), moments(), text(), vec(text(), 0..3), vec(task, 0..3))
         .prop_map(|(name, path, hash, size, loaded_at, engine, imports, tasks)| ModuleInfo {
             name,
@@ -216,17 +218,21 @@ pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
             engine,
             imports,
             tasks,
-            status: ModuleStatus::default(),
-            last_error: None,
+            ..ModuleInfo::default()
         });
+    let granted = (vec(ungranted, 0..3), vec(text(), 0..3));
     let code = option::of(open(RefusalCode::ALL.to_vec()));
     let failure = (moments(), text(), code).prop_map(|(at, message, code)| LoadFailure { at, message, code });
     let failures = option::of(failure);
-    (loaded, open(ModuleStatus::ALL.to_vec()), failures).prop_map(|(module, status, last_error)| ModuleInfo {
-        status,
-        last_error,
-        ..module
-    })
+    (loaded, granted, open(ModuleStatus::ALL.to_vec()), failures).prop_map(
+        |(module, (ungranted, grants), status, last_error)| ModuleInfo {
+            ungranted,
+            grants,
+            status,
+            last_error,
+            ..module
+        },
+    )
 }
 
 pub(super) fn specs() -> impl Strategy<Value = ScheduleSpec> {
@@ -490,6 +496,12 @@ pub(super) fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         .prop_map(|(worker, sequence, reports, returned)| Note { worker, sequence, reports, returned });
     let change = (uuids(), any::<u64>(), vec(modules(), 0..2), any::<bool>())
         .prop_map(|(worker, sequence, modules, force)| CatalogChange { worker, sequence, modules, force });
+    let list = (uuids(), any::<u64>(), any::<u32>()).prop_map(|(worker, known, wait_ms)| ModulesQuery {
+        worker,
+        known,
+        wait_ms,
+    });
+    let chunk = (uuids(), text(), any::<u64>()).prop_map(|(worker, hash, offset)| ChunkQuery { worker, hash, offset });
     prop_oneof![
         register.prop_map(WorkerRequest::Register),
         work.prop_map(WorkerRequest::Work),
@@ -498,6 +510,8 @@ pub(super) fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         uuids().prop_map(WorkerRequest::Drain),
         uuids().prop_map(WorkerRequest::Leave),
         change.prop_map(WorkerRequest::Catalog),
+        list.prop_map(WorkerRequest::Modules),
+        chunk.prop_map(WorkerRequest::Chunk),
     ]
 }
 
@@ -516,6 +530,14 @@ pub(super) fn worker_replies() -> impl Strategy<Value = WorkerReply> {
             metadata,
         },
     );
+    let module = (text(), text(), any::<u64>()).prop_map(|(path, hash, size)| OfferedModule { path, hash, size });
+    let list = (any::<u64>(), any::<bool>(), vec(module, 0..3)).prop_map(|(version, is_loading, modules)| ModuleList {
+        version,
+        is_loading,
+        modules,
+    });
+    let chunk =
+        (any::<u64>(), vec(any::<u8>(), 0..40)).prop_map(|(offset, bytes)| Chunk { offset, bytes: Blob(bytes) });
     prop_oneof![
         Just(WorkerReply::Registered),
         vec(lease, 0..4).prop_map(WorkerReply::Leases),
@@ -525,5 +547,7 @@ pub(super) fn worker_replies() -> impl Strategy<Value = WorkerReply> {
         refusals().prop_map(WorkerReply::Refused),
         refusals().prop_map(WorkerReply::Declined),
         refusals().prop_map(WorkerReply::IdInUse),
+        list.prop_map(WorkerReply::Modules),
+        chunk.prop_map(WorkerReply::Chunk),
     ]
 }

@@ -17,6 +17,7 @@ use crate::{
     cli::{
         CliError, CommandResult, EXIT_FAILURE, EXIT_MISSING_TOOL,
         build::{self, BuildOutput, MissingTools, Source, cache_folder, kill_all},
+        config_file::ConfigFile,
         control_plane::ControlPlaneCommand,
         error::os_message,
         render,
@@ -28,7 +29,7 @@ use crate::{
 const SOURCES_MAX: usize = 64;
 
 /// Serves the modules of these files and folders until the first signal.
-pub(super) fn serve(paths: &[PathBuf], control_plane: ControlPlaneCommand) -> CommandResult {
+pub(super) fn serve(paths: &[PathBuf], control_plane: ControlPlaneCommand, file: &ConfigFile) -> CommandResult {
     if paths.len() > SOURCES_MAX {
         return Err(CliError::new(
             super::EXIT_USAGE,
@@ -44,7 +45,7 @@ pub(super) fn serve(paths: &[PathBuf], control_plane: ControlPlaneCommand) -> Co
             CliError::new(EXIT_FAILURE, format!("cannot start the thread that builds: {}", os_message(&error)))
         })
     };
-    control_plane.run_with(modules, build, kill_all)
+    control_plane.run_with(file, modules, build, kill_all)
 }
 
 /// A source, and the folder of its module.

@@ -67,7 +67,15 @@ fn task(text: &str) -> NewTask {
 
 fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
-    TaskInfo { name, documentation, schema: Json::empty_object(), policy, schedule: None, warnings: Vec::new() }
+    TaskInfo {
+        name,
+        documentation,
+        schema: Json::empty_object(),
+        policy,
+        schedule: None,
+        needs: Vec::new(),
+        warnings: Vec::new(),
+    }
 }
 
 fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo};
+use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo, UngrantedTask};
 
 /// A task name that workers serve.
 #[derive(Debug)]
@@ -37,6 +37,11 @@ pub(super) fn catalog_names(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, Catalo
     tasks.map(|(status, task)| (task.name.as_str().into(), entry(status, &task.policy))).collect()
 }
 
+/// The task names that a worker with this number of slots serves.
+pub(super) fn served_names(modules: &[ModuleInfo], slots: u32) -> BTreeMap<Arc<str>, CatalogEntry> {
+    if slots == 0 { BTreeMap::new() } else { catalog_names(modules) }
+}
+
 pub(super) fn is_loading(modules: &[ModuleInfo]) -> bool {
     modules.iter().any(|module| module.status == ModuleStatus::Loading)
 }
@@ -60,12 +65,19 @@ pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
     const ITEM: usize = 128;
     let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
     let task = |task: &TaskInfo| {
-        task.name.len() + task.documentation.len() + task.schema.as_str().len() + texts(&task.warnings) + ITEM
+        task.name.len()
+            + task.documentation.len()
+            + task.schema.as_str().len()
+            + texts(&task.warnings)
+            + texts(&task.needs)
+            + ITEM
     };
+    let ungranted = |task: &UngrantedTask| task.name.len() + texts(&task.missing) + ITEM;
     let module = |module: &ModuleInfo| {
         let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
         let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
-        own + error + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
+        let tasks = module.tasks.iter().map(task).chain(module.ungranted.iter().map(ungranted)).sum::<usize>();
+        own + error + texts(&module.imports) + texts(&module.grants) + tasks + ITEM
     };
     modules.iter().map(module).sum()
 }
