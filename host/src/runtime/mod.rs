@@ -57,6 +57,10 @@ mod module;
 
 mod load;
 
+mod mismatch;
+
+pub mod inspect;
+
 mod component;
 
 mod program;
@@ -72,6 +76,8 @@ mod compiled;
 mod cache_dir;
 
 mod module_store;
+
+mod fill;
 
 mod fingerprint;
 
@@ -103,6 +109,7 @@ pub use self::{
     catalog::Catalog,
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
     error::{CompileError, LoadError, ModuleError, TransferError},
+    fill::CachedModule,
     module::Module,
     module_store::{Download, ModuleStore, OpenModule},
     reach::{FolderUnavailable, NetworkLimits, NetworkUsage},

@@ -36,6 +36,17 @@ impl Artifact {
         Ok(Self { bytes, name: None })
     }
 
+    /// The core module that a compiler has written, whose imports and exports are those of a task module: it becomes
+    /// one by a section that says so.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn read_core(path: &Path) -> Result<Self, CliError> {
+        let mut artifact = Self::read(path)?;
+        artifact.bytes.extend(sdk::COMPONENT_TYPE);
+        Ok(artifact)
+    }
+
     /// Sets the name of the module.
     pub(super) fn named(self, name: impl Into<String>) -> Self {
         Self { name: Some(name.into()), ..self }
