@@ -10,7 +10,7 @@ use clap_complete::{
     engine::{CompletionCandidate, PathCompleter},
 };
 
-use super::{ConnectionOptions, command_tree, usage};
+use super::{ConnectionOptions, build::Language, command_tree, usage};
 use crate::{
     client::{Client, ClientError},
     escape,
@@ -126,6 +126,11 @@ pub(super) fn event_kinds() -> Vec<CompletionCandidate> {
     EventKind::ALL.map(|kind| kind.as_str().into()).into()
 }
 
+/// The languages of sources.
+pub(super) fn languages() -> Vec<CompletionCandidate> {
+    Language::ALL.map(|language| language.as_str().into()).into()
+}
+
 /// The commands that have a manual page.
 pub(super) fn commands() -> Vec<CompletionCandidate> {
     command_tree::names().into_iter().map(CompletionCandidate::new).collect()
@@ -134,6 +139,12 @@ pub(super) fn commands() -> Vec<CompletionCandidate> {
 /// Task modules, and folders that may contain some.
 pub(super) fn modules() -> PathCompleter {
     PathCompleter::any().filter(|path: &Path| path.is_dir() || path.extension().is_some_and(|it| it == "wasm"))
+}
+
+/// Task modules, sources, and folders that may contain some.
+pub(super) fn modules_and_sources() -> PathCompleter {
+    let is_file = |path: &Path| Language::of_file(path).is_some() || path.extension().is_some_and(|it| it == "wasm");
+    PathCompleter::any().filter(move |path: &Path| path.is_dir() || is_file(path))
 }
 
 /// A candidate, unless it contains characters that a terminal would not show: a candidate is inserted unchanged,

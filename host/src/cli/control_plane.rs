@@ -16,8 +16,10 @@ use super::{
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
     gui::{self, ApiKey, GuiConfig, HealthAddress, HealthConfig},
+    runtime::grants::GrantTable,
     server::{ControlPlaneConfig, ControlPlaneWorker},
     shutdown::Signals,
+    subworker::ModulesConfig,
     task::SerializationFormat,
 };
 
@@ -164,8 +166,52 @@ impl ControlPlaneCommand {
     }
 
     pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
+        self.run_with(file, Vec::new(), || Ok(()), || {})
+    }
+
+    /// Whether errors are also printed as JSON.
+    pub(super) fn prints_json(&self) -> bool {
+        self.server.json
+    }
+
+    /// How its modules are loaded.
+    ///
+    /// # Errors
+    /// Grants that contradict each other, or that this host does not have.
+    pub(super) fn modules_config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+        Ok(self.modules.config(file, self.modules.grants(file)?))
+    }
+
+    /// Runs with further sources of modules. Calls `on_ready` once it is ready, and `on_stop` at the first signal.
+    pub(super) fn run_with(
+        self,
+        file: &ConfigFile,
+        sources: Vec<String>,
+        on_ready: impl FnOnce() -> Result<(), CliError>,
+        on_stop: impl FnOnce(),
+    ) -> CommandResult {
         self.check_ports()?;
-        let config = ControlPlaneConfig {
+        let server = self.server.clone();
+        let config = self.config(file, sources)?;
+        let start = |signals: &Signals| {
+            let control_plane = start(&config, signals, server.json)?;
+            on_ready()?;
+            Ok(control_plane)
+        };
+        let on_second_signal = |_: &ControlPlaneWorker| -> Box<dyn Fn() + Send> { Box::new(|| {}) };
+        server.run(start, on_second_signal, |mut control_plane, limit| {
+            on_stop();
+            control_plane.stop(limit);
+        })
+    }
+
+    fn config(self, file: &ConfigFile, more: Vec<String>) -> Result<ControlPlaneConfig, CliError> {
+        // Without modules nothing is granted, so what the file grants need not exist here.
+        let runs_modules = self.modules.has_sources() || !more.is_empty();
+        let grants = if runs_modules { self.modules.grants(file)? } else { GrantTable::default() };
+        let mut modules = self.modules.config(file, grants);
+        modules.sources.extend(more);
+        Ok(ControlPlaneConfig {
             worker_id: self.worker_id,
             base_address: self.base_address,
             discovery_address: self.discovery_address,
@@ -180,37 +226,36 @@ impl ControlPlaneCommand {
             cluster_id: self.cluster_id,
             health: self.gui.health(),
             gui: self.gui.config(),
-            modules: self.modules.config(file)?,
+            modules,
             ..ControlPlaneConfig::default()
-        };
-        let json = self.server.json;
-        let start = |signals: &Signals| {
-            let mut control_plane = ControlPlaneWorker::new(config.clone());
-            control_plane.start()?;
-            let tasks = control_plane.get_subworker_status().iter().map(render::task_count).sum::<usize>();
-            signals.mark_ready();
-            info!(
-                worker = config.worker_id,
-                base = %config.base_address,
-                discovery = %config.discovery_address,
-                subworkers = %config.base_address.with_port(config.subworker_management_port),
-                gui = control_plane.gui_url(),
-                cluster = %control_plane.cluster_id().unwrap_or_default(),
-                health = control_plane.health_url(),
-                tasks,
-                "control plane ready"
-            );
-            if json {
-                let (gui, health) = (control_plane.gui_url(), control_plane.health_url());
-                let cluster = control_plane.cluster_id().unwrap_or_default();
-                render::print_ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
-                if !config.modules.sources.is_empty() {
-                    print_when_loaded(&config.worker_id, control_plane.loading());
-                }
-            }
-            Ok::<_, CliError>(control_plane)
-        };
-        let on_second_signal = |_: &ControlPlaneWorker| -> Box<dyn Fn() + Send> { Box::new(|| {}) };
-        self.server.run(start, on_second_signal, |mut control_plane, limit| control_plane.stop(limit))
+        })
     }
+}
+
+/// Starts a control plane, and reports that it is ready.
+fn start(config: &ControlPlaneConfig, signals: &Signals, json: bool) -> Result<ControlPlaneWorker, CliError> {
+    let mut control_plane = ControlPlaneWorker::new(config.clone());
+    control_plane.start()?;
+    let tasks = control_plane.get_subworker_status().iter().map(render::task_count).sum::<usize>();
+    signals.mark_ready();
+    info!(
+        worker = config.worker_id,
+        base = %config.base_address,
+        discovery = %config.discovery_address,
+        subworkers = %config.base_address.with_port(config.subworker_management_port),
+        gui = control_plane.gui_url(),
+        cluster = %control_plane.cluster_id().unwrap_or_default(),
+        health = control_plane.health_url(),
+        tasks,
+        "control plane ready"
+    );
+    if json {
+        let (gui, health) = (control_plane.gui_url(), control_plane.health_url());
+        let cluster = control_plane.cluster_id().unwrap_or_default();
+        render::print_ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
+        if !config.modules.sources.is_empty() {
+            print_when_loaded(&config.worker_id, control_plane.loading());
+        }
+    }
+    Ok(control_plane)
 }

@@ -1,39 +1,44 @@
 //! `fastworker dev`
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_USAGE, Json, Kwargs, args_to_json, complete,
-    config_file::{ConfigFile, ConfigOptions},
-    grant_options::GrantOptions,
-    interruption_handler, kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number,
-    parse_positive_duration, render,
-};
-use crate::{
-    clock::Timestamp,
-    nearest::did_you_mean,
-    runtime::{AttemptId, Catalog, Invocation, Reports, SourceError, grants::Need},
-    shutdown::Signals,
-    signature::Signature,
-    subworker::{ModulesConfig, ModulesError},
-    task::{self, ErrorKind, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
+    CliError, CommandResult, EXIT_USAGE, Json, Kwargs, ModuleOptions, args_to_json,
+    build::{self, Destination, MissingTools, Source},
+    complete,
+    config_file::ConfigFile,
+    control_plane::ControlPlaneCommand,
+    kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number, parse_positive_duration, render, usage,
 };
 
+mod once;
+mod serve;
+mod watch;
+
+use once::Attempt;
+
 #[derive(Args, Debug)]
-#[command(after_help = "Exit codes: 0 the task has succeeded, 1 it failed, 5 the module has no such task.")]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct DevCommand {
-    /// Task module
-    #[arg(value_name = "MODULE", add = ArgValueCompleter::new(complete::modules()))]
-    module: String,
-    /// Name of the task
-    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::tasks_of_module))]
-    name: String,
+    /// Task module, source file or project folder
+    #[arg(value_name = "PATH", required_unless_present = "serve", add = ArgValueCompleter::new(complete::modules_and_sources()))]
+    path: Option<String>,
+    /// Name of the task; with --serve, another source
+    #[arg(value_name = "NAME", required_unless_present = "serve", add = ArgValueCandidates::new(complete::tasks_of_module))]
+    name: Option<String>,
     /// Positional arguments. Each is parsed as JSON if it is valid JSON, else passed as a string
     #[arg(value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
     args: Vec<String>,
+    /// Serve the modules of all PATHs [default: .] with a control plane and its web interface, and build them again when
+    /// their sources change
+    #[arg(long, env = "FASTWORKER_SERVE", value_parser = parse_bool)]
+    serve: bool,
     /// Named arguments: one or more NAME=VALUE, or a JSON object
     #[arg(long, env = "FASTWORKER_DEV_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = parse_kwargs)]
     kwargs: Vec<Kwargs>,
@@ -47,126 +52,80 @@ pub(super) struct DevCommand {
     /// Maximum running time [default: the task's own, else 300s]
     #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "DURATION", value_parser = parse_positive_duration)]
     task_timeout: Option<Duration>,
-    #[command(flatten)]
-    config: ConfigOptions,
-    #[command(flatten)]
-    grants: GrantOptions,
-    /// Print the result as JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = parse_bool)]
-    json: bool,
+    #[command(flatten, next_help_heading = "Options of the control plane of --serve")]
+    control_plane: ControlPlaneCommand,
 }
+
+const AFTER_HELP: &str = "\
+Sources are built as fastworker build does, and PATH may also be a folder or a pattern of .wasm files. Options about \
+compiling modules apply without --serve, too.
+
+Exit codes: 0 the task has succeeded, 1 it failed, or the source could not be built, 5 the module has no such task, 6 a \
+tool that the build needs is missing.";
 
 impl DevCommand {
     pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
+        if self.serve {
+            return self.serve(file);
+        }
+        if let Some(option) = self.option_of_serve() {
+            return Err(CliError::new(EXIT_USAGE, format!("--{option} is an option of --serve"))
+                .hint("add --serve, or omit it"));
+        }
+        let (Some(path), Some(name)) = (&self.path, &self.name) else {
+            return Err(CliError::new(EXIT_USAGE, "PATH and NAME are missing")
+                .hint("fastworker dev PATH NAME, or fastworker dev --serve PATH"));
+        };
+        let json = self.control_plane.prints_json();
         // Kept until the end: without a call of `serve`, a signal ends the process.
-        let _signals = Signals::listen(interruption_handler("interrupted", self.json))
-            .map_err(|error| CliError::new(EXIT_FAILURE, format!("cannot listen for signals: {error}")))?;
-        let config = ModulesConfig {
-            sources: vec![self.module.clone()],
-            concurrency: 1,
-            grants: Arc::new(self.grants.table(file)?),
-            policies: Arc::new(file.policies.clone()),
-            ..ModulesConfig::default()
+        let _signals = build::listen_for_signals(json)?;
+        let attempt = Attempt {
+            module: built_module(path)?,
+            name: name.clone(),
+            args: self.args_json.clone().unwrap_or_else(|| args_to_json(&self.args)),
+            kwargs: kwargs_to_json(&self.kwargs),
+            number: self.attempt,
+            timeout: self.task_timeout,
+            modules: self.control_plane.modules_config(file)?,
+            json,
         };
-        let (runtime, catalog) = config.load().map_err(load_error)?;
-        let module = catalog.find(&self.name).ok_or_else(|| self.task_not_found(&catalog))?;
-        let info = module.info().tasks.iter().find(|task| task.name == self.name);
-        let own_timeout = info.and_then(|task| task.policy.timeout);
-        let priority = info.and_then(|task| task.policy.priority).unwrap_or_default();
-        let (args, kwargs) =
-            (self.args_json.clone().unwrap_or_else(|| args_to_json(&self.args)), kwargs_to_json(&self.kwargs));
-        let (task_id, started_at) = (TaskId::new(), Timestamp::now());
-        if let Some(error) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
-            let result = TaskResult {
-                completed_at: Some(started_at),
-                error: Some(error.to_string()),
-                error_kind: Some(ErrorKind::BadArguments),
-                metadata: error.metadata(),
-                ..TaskResult::new(task_id, TaskStatus::Failure)
-            };
-            return self.print(&result);
-        }
-        let end = runtime.slot(Arc::new(PrintReports)).run(
-            module,
-            &Invocation {
-                id: AttemptId(1),
-                task_id: &task_id,
-                name: &self.name,
-                attempt: self.attempt,
-                timeout: self.task_timeout.or(own_timeout).unwrap_or(TIMEOUT_DEFAULT),
-                args: &args,
-                kwargs: &kwargs,
-                metadata: &task::metadata::of_attempt(&Json::empty_object(), priority),
-            },
-        );
-        let mut result = TaskResult {
-            started_at: Some(started_at),
-            completed_at: Some(Timestamp::now()),
-            attempts: self.attempt,
-            module_version: Some(module.version()),
-            metadata: end.metadata.unwrap_or_else(Json::empty_object),
-            ..TaskResult::new(task_id, TaskStatus::Success)
-        };
-        match end.outcome {
-            task::Outcome::Success { result: document, follow_ups } => {
-                result.result = Some(document);
-                render::print_follow_ups(&follow_ups);
-            }
-            task::Outcome::Failure(failure) => {
-                result.status = TaskStatus::Failure;
-                (result.error, result.error_kind) = (Some(failure.message), Some(failure.kind));
-            }
-            task::Outcome::Stopped => result.status = TaskStatus::Cancelled,
-        }
-        self.print(&result)
+        attempt.run()
     }
 
-    fn print(&self, result: &TaskResult) -> CommandResult {
-        let list = format!("fastworker list --task-modules {}", self.module);
-        render::print_call_result(&list, &self.name, result, self.json).map_err(|mut error| {
-            // The id is meaningless outside this process: name the task instead.
-            error.message = error.message.replacen(&result.task_id.to_string(), &self.name, 1);
-            error
-        })
+    fn serve(self, file: &ConfigFile) -> CommandResult {
+        for option in ["kwargs", "args-json", "attempt", "task-timeout", "no-reload"] {
+            if usage::is_typed(option) {
+                let message = format!("--{option} cannot be used with --serve");
+                return Err(CliError::new(EXIT_USAGE, message).hint("omit one of them"));
+            }
+        }
+        let paths = self.path.into_iter().chain(self.name).chain(self.args);
+        let mut paths: Vec<PathBuf> = paths.map(PathBuf::from).collect();
+        if paths.is_empty() {
+            paths.push(".".into());
+        }
+        serve::serve(&paths, self.control_plane, file)
     }
 
-    fn task_not_found(&self, catalog: &Catalog) -> CliError {
-        let tasks = catalog.modules().iter().flat_map(|module| &module.info().tasks);
-        let names: Vec<&str> = tasks.map(|task| task.name.as_str()).collect();
-        let list = format!("its tasks are: {}", names.join(", "));
-        let hint = match did_you_mean(&self.name, names.iter().copied()) {
-            Some(near) => format!("{near} {list}"),
-            None => list,
+    /// An option on the command line that has an effect with --serve only.
+    fn option_of_serve(&self) -> Option<String> {
+        let longs = |command: Command| -> Vec<String> {
+            command.get_arguments().filter_map(|option| option.get_long().map(str::to_owned)).collect()
         };
-        let mut ungranted = catalog.modules().iter().flat_map(|module| &module.info().ungranted);
-        if let Some(task) = ungranted.find(|task| task.name == self.name) {
-            let flags: Vec<String> =
-                task.missing.iter().filter_map(|need| Some(need.parse::<Need>().ok()?.flag())).collect();
-            let message = format!("the task '{}' needs {}, which is not granted", self.name, task.missing.join(", "));
-            return CliError::new(EXIT_USAGE, message).hint(format!("grant it with: {}", flags.join(" ")));
-        }
-        let message = format!("{} has no task '{}'", self.module, self.name);
-        // A module of the folder that could not be loaded may contain the task.
-        let broken = catalog.describe().into_iter().filter_map(|info| Some((info.path, info.last_error?.message)));
-        let message = broken.fold(message, |message, (path, why)| format!("{message}\n{path}: {why}"));
-        CliError::new(EXIT_NOT_FOUND, message).hint(hint)
+        let of_modules = longs(ModuleOptions::augment_args(Command::new("")));
+        let of_serving = ["task-modules", "concurrency", "module-grace", "force-reload", "no-reload"];
+        let is_of_loading = |option: &String| of_modules.contains(option) && !of_serving.contains(&option.as_str());
+        let is_of_serve = |option: &String| option != "json" && !is_of_loading(option);
+        let options = longs(ControlPlaneCommand::augment_args(Command::new("")));
+        options.into_iter().filter(is_of_serve).find(|option| usage::is_typed(option))
     }
 }
 
-fn load_error(error: ModulesError) -> CliError {
-    match error {
-        ModulesError::Source(SourceError::Missing(_)) => CliError::new(EXIT_NOT_FOUND, error).hint(
-            "cargo build --release --target wasm32-wasip2 writes the module to target/wasm32-wasip2/release/*.wasm",
-        ),
-        other => other.into(),
+/// The module of `path`: built from it, if it is a source.
+fn built_module(path: &str) -> Result<String, CliError> {
+    if !Source::is_source(Path::new(path)) {
+        return Ok(path.to_owned());
     }
-}
-
-/// Prints the reports of the task as they arrive.
-struct PrintReports;
-
-impl Reports for PrintReports {
-    fn report(&self, _attempt: AttemptId, report: Report) {
-        render::print_report(&report);
-    }
+    let source = Source::find(Path::new(path), None)?;
+    Ok(build::build(&source, Destination::Source, MissingTools::Report, &render::BuildProgress::new())?.path)
 }

@@ -29,7 +29,9 @@ mod server;
 
 // One file per command.
 mod bench;
+mod build;
 mod cancel;
+mod compile;
 mod completions;
 mod config;
 mod control_plane;
@@ -74,6 +76,8 @@ const EXIT_UNREACHABLE: u8 = 3;
 const EXIT_NOT_FINISHED: u8 = 4;
 /// Exit code: no such task, task name, schedule or file.
 const EXIT_NOT_FOUND: u8 = 5;
+/// Exit code: a tool that a build needs is missing.
+const EXIT_MISSING_TOOL: u8 = 6;
 /// Exit code: interrupted by a signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -97,7 +101,8 @@ With --json, an error is also printed to stdout, as an object with error, hint, 
 is about a task, task_id.
 
 Exit codes: 0 done, 1 the task failed or was cancelled, or any other error, 2 invalid usage, 3 control plane \
-unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 130 interrupted.";
+unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 6 a tool that a build \
+needs is missing, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -127,12 +132,16 @@ enum Command {
     Inspect(inspect::InspectCommand),
     /// Print callbacks as they arrive
     Listen(listen::ListenCommand),
-    /// Create a Rust crate with tasks
+    /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
+    Build(build::BuildCommand),
+    /// Create a project with tasks, in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     New(new::NewCommand),
     /// Check the configuration file, or print an example
     Config(config::ConfigCommand),
-    /// Run one task of a module in this process, without a control plane
+    /// Run one task of a module or of sources in this process; or serve sources, and build them again when they change
     Dev(dev::DevCommand),
+    /// Compile task modules ahead, so that servers on this machine load them immediately
+    Compile(compile::CompileCommand),
     /// Measure latency and throughput on this machine
     Bench(bench::BenchCommand),
     /// Print a shell's completion script
@@ -188,9 +197,11 @@ pub fn main() -> ExitCode {
         Command::List(command) => command.run(),
         Command::Inspect(command) => command.run(&file),
         Command::Listen(command) => command.run(),
+        Command::Build(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Config(command) => command.run(&file),
         Command::Dev(command) => command.run(&file),
+        Command::Compile(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -1,7 +1,8 @@
 //! `fastworker new`
 //!
-//! The guest SDK is not in a registry: its sources are embedded in this program ([`sdk`]) and copied next to the new
-//! crate, which has a path dependency on them.
+//! A project is written from a template: the files below `templates/LANGUAGE`, without their ending `.in`. The guest SDKs
+//! are in no registry: their sources are embedded in this program, and copied into the new project for its tests and for
+//! editors. A Rust crate also depends on its copy.
 
 use std::{
     fs, io,
@@ -9,32 +10,41 @@ use std::{
 };
 
 use clap::{Args, ValueHint};
+use clap_complete::engine::ArgValueCandidates;
 
-use super::{CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE, error::os_message, parse_bool, render};
+use super::{
+    CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE,
+    build::{Language, sdk},
+    complete,
+    error::os_message,
+    parse_bool, parse_from_str, render,
+};
 
-mod sdk;
+mod rust;
+mod template;
 mod workspace;
 
-use workspace::{WorkspacePlacement, normalize};
+use template::Values;
 
-/// Maximum length of a crate name in bytes.
+/// Maximum length of a project's name in bytes.
 const NAME_MAX: usize = 64;
-/// Names that cargo or the compiler reserves, in addition to keywords.
-const RESERVED_NAMES: [&str; 10] =
-    ["test", "core", "std", "alloc", "proc_macro", "proc-macro", "fastworker-guest", "deps", "build", "examples"];
-/// The folder of the SDK in a new crate.
+/// The folder of the SDK in a new project.
 const SDK_FOLDER: &str = ".fastworker/sdk";
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct NewCommand {
-    /// Name of the crate: letters, digits, - and _
-    #[arg(value_name = "NAME", value_parser = parse_crate_name)]
+    /// Name of the project: letters, digits, - and _
+    #[arg(value_name = "NAME", value_parser = parse_name)]
     name: String,
-    /// Folder to create the crate in, new or empty [default: NAME]
+    /// Language of the project: rust, python, js, ts, go, c, cpp or zig
+    #[arg(long, env = "FASTWORKER_LANG", default_value = "rust", value_name = "LANGUAGE",
+          value_parser = parse_from_str::<Language>, add = ArgValueCandidates::new(complete::languages))]
+    lang: Language,
+    /// Folder to create the project in, new or empty [default: NAME]
     #[arg(long, env = "FASTWORKER_PATH", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     path: Option<PathBuf>,
-    /// Folder of a guest SDK to depend on, such as guest-sdk/rust of a clone, instead of a copy
+    /// Folder of the language's guest SDK to use, such as guest-sdk/rust of a clone, instead of a copy
     #[arg(long, env = "FASTWORKER_SDK", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     sdk: Option<PathBuf>,
     /// Print JSON
@@ -43,8 +53,8 @@ pub(super) struct NewCommand {
 }
 
 const AFTER_HELP: &str = "\
-The crate contains two tasks with tests, and builds for the target wasm32-wasip2. Its folder .fastworker contains a \
-copy of the guest SDK of this version.";
+The project contains two tasks with tests, and builds with fastworker build. Its folder .fastworker contains a copy of \
+the guest SDK of this version.";
 
 impl NewCommand {
     pub(super) fn run(self) -> CommandResult {
@@ -53,95 +63,64 @@ impl NewCommand {
             let message = format!("the folder {} is not empty", folder.display());
             return Err(CliError::new(EXIT_USAGE, message).hint("choose another folder with --path"));
         }
-        let sdk = self.sdk.as_deref().map(absolute_sdk_path).transpose()?;
-        let placement = WorkspacePlacement::of(&folder, sdk.is_none().then_some(SDK_FOLDER))?;
-        self.write(&folder, sdk.as_deref(), &placement).map_err(|error| {
-            CliError::new(
-                EXIT_FAILURE,
-                format!("cannot create the crate in {}: {}", folder.display(), os_message(&error)),
-            )
-            .hint("choose a folder that you can write to with --path")
-        })?;
-        if let WorkspacePlacement::Member { root } = &placement {
-            render::print_note(&format!(
-                "the crate is a member of the workspace in {}: cargo uses the target folder and the profiles of the workspace",
-                root.display()
-            ));
-        }
-        render::print_created(&self.name, &folder, &placement.relative_root(&folder).join("target"), self.json)
-    }
-
-    /// Writes the files of the crate, and those of the SDK unless `sdk` is given.
-    fn write(&self, folder: &Path, sdk: Option<&Path>, placement: &WorkspacePlacement) -> io::Result<()> {
-        // The crates of a workspace share one copy: cargo does not allow two packages of the same version.
-        let relative_root = placement.relative_root(folder);
-        let copy = relative_root.join(SDK_FOLDER);
-        let dependency = match sdk {
-            Some(sdk) => sdk.display().to_string(),
-            None => copy.join("guest-sdk/rust").display().to_string(),
-        };
-        let library = self.name.replace('-', "_");
-        // Escaped for a TOML string.
-        let dependency = dependency.replace('\\', "\\\\").replace('"', "\\\"");
-        for (path, text) in TEMPLATE {
-            let text = text.replace("@NAME@", &self.name).replace("@LIBRARY@", &library);
-            let text = text.replace("@TARGET@", &relative_root.join("target").display().to_string());
-            let is_workspace = path == "Cargo.toml" && *placement == WorkspacePlacement::Standalone;
-            let workspace = if is_workspace { WORKSPACE_SECTIONS } else { "" };
-            write_file(&folder.join(path), &(text.replace("@SDK@", &dependency) + workspace))?;
-        }
-        let copy = normalize(&std::path::absolute(folder)?.join(copy));
-        if sdk.is_none() && !copy.join("Cargo.toml").exists() {
-            for (path, text) in sdk::FILES {
-                write_file(&copy.join(path), text)?;
+        let sdk = self.sdk.as_deref().map(|sdk| absolute_sdk_path(self.lang, sdk)).transpose()?;
+        let project = NewProject { name: &self.name, folder: &folder, sdk: sdk.as_deref() };
+        let module = match self.lang {
+            Language::Rust => rust::create(&project)?,
+            language => {
+                project.create(language).map_err(|error| project.cannot_create(&error))?;
+                let name = std::path::absolute(&folder).ok().and_then(|it| Some(it.file_name()?.to_str()?.to_owned()));
+                name.unwrap_or_else(|| self.name.clone())
             }
-            write_file(&copy.join("Cargo.toml"), &sdk::workspace_manifest())?;
+        };
+        render::print_created(self.lang, &self.name, &folder, &format!("{module}.wasm"), self.json)
+    }
+}
+
+/// A project that is to be written.
+struct NewProject<'a> {
+    name: &'a str,
+    folder: &'a Path,
+    /// The SDK to use instead of a copy.
+    sdk: Option<&'a Path>,
+}
+
+impl NewProject<'_> {
+    /// Writes the files of a project, and those of the SDK unless another one is used.
+    fn create(&self, language: Language) -> io::Result<()> {
+        let sdk = self.sdk.unwrap_or(Path::new(SDK_FOLDER)).display().to_string();
+        template::write(language, self.folder, &Values { name: self.name, sdk: &sdk })?;
+        if self.sdk.is_none() {
+            sdk::write(language, &self.folder.join(SDK_FOLDER))?;
         }
         Ok(())
     }
-}
 
-/// The part of the manifest that only a workspace may have: in a member, cargo refuses or ignores it.
-const WORKSPACE_SECTIONS: &str = r#"
-[profile.release]
-opt-level = "s"
-lto = true
-strip = "debuginfo" # keeps the function names that a backtrace shows
-
-# This crate is its own workspace, and the folder of the SDK is another one.
-[workspace]
-exclude = [".fastworker"]
-"#;
-
-/// The files of a new crate.
-const TEMPLATE: [(&str, &str); 4] = [
-    ("Cargo.toml", include_str!("new/Cargo.toml.in")),
-    ("src/lib.rs", include_str!("new/lib.rs.in")),
-    ("README.md", include_str!("new/README.md.in")),
-    (".gitignore", "/target\n"),
-];
-
-fn write_file(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    fn cannot_create(&self, error: &io::Error) -> CliError {
+        let message = format!("cannot create the project in {}: {}", self.folder.display(), os_message(error));
+        CliError::new(EXIT_FAILURE, message).hint("choose a folder that you can write to with --path")
     }
-    fs::write(path, text)
 }
 
-/// Checks that a folder contains the SDK, and returns its absolute path.
-fn absolute_sdk_path(folder: &Path) -> Result<PathBuf, CliError> {
-    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-    if !manifest.contains("name = \"fastworker-guest\"\n") {
-        let message = format!("{} does not contain the crate fastworker-guest", folder.display());
-        return Err(
-            CliError::new(EXIT_USAGE, message).hint("in a clone of fastworker it is in the folder guest-sdk/rust")
-        );
+/// Checks that a folder contains a language's SDK, and returns its absolute path.
+fn absolute_sdk_path(language: Language, folder: &Path) -> Result<PathBuf, CliError> {
+    let is_sdk = match language {
+        Language::Rust => {
+            let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+            manifest.contains("name = \"fastworker-guest\"\n")
+        }
+        other => sdk::files(other).first().is_some_and(|(path, _)| folder.join(path).exists()),
+    };
+    if !is_sdk {
+        let message = format!("{} does not contain the {language} SDK", folder.display());
+        let hint = format!("in a clone of fastworker it is in the folder guest-sdk/{}", language.sdk_name());
+        return Err(CliError::new(EXIT_USAGE, message).hint(hint));
     }
     fs::canonicalize(folder).map_err(|error| CliError::new(EXIT_FAILURE, format!("{}: {error}", folder.display())))
 }
 
-/// Parses the name of a crate.
-fn parse_crate_name(text: &str) -> Result<String, String> {
+/// Parses the name of a project.
+fn parse_name(text: &str) -> Result<String, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.chars().all(is_allowed) {
         return Err("write letters, digits, - and _, beginning with a letter".into());
@@ -149,27 +128,20 @@ fn parse_crate_name(text: &str) -> Result<String, String> {
     if text.len() > NAME_MAX {
         return Err(format!("choose a name of at most {NAME_MAX} characters"));
     }
-    if RESERVED_NAMES.contains(&text) || KEYWORDS.split(' ').any(|keyword| keyword == text) {
-        return Err("choose another name: cargo or the compiler reserves this one".into());
-    }
     Ok(text.to_owned())
 }
-
-const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else enum extern false \
-    final fn for gen if impl in let loop macro match mod move mut override priv pub ref return self static struct super \
-    trait true try type typeof unsafe unsized use virtual where while yield";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_that_cargo_would_refuse_are_refused() {
+    fn names_that_are_no_names_everywhere_are_refused() {
         for good in ["hello", "my-tasks", "reports_2"] {
-            assert_eq!(parse_crate_name(good).as_deref(), Ok(good));
+            assert_eq!(parse_name(good).as_deref(), Ok(good));
         }
-        for wrong in ["", "2fast", "a b", "../up", "größe", "test", "match", "-x", &"x".repeat(65)] {
-            assert!(parse_crate_name(wrong).is_err(), "{wrong}");
+        for wrong in ["", "2fast", "a b", "../up", "größe", "-x", &"x".repeat(65)] {
+            assert!(parse_name(wrong).is_err(), "{wrong}");
         }
     }
 }

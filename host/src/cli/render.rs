@@ -18,7 +18,9 @@ mod time;
 
 // Output by subject; events are in `workers`.
 mod bench;
+mod build;
 mod callbacks;
+mod compile;
 mod config;
 mod grants;
 mod inspect;
@@ -35,7 +37,9 @@ mod log;
 mod log_queue;
 
 pub(super) use bench::print_measurements;
+pub(super) use build::{BuildProgress, print_built};
 pub(super) use callbacks::{print_callback, print_listening};
+pub(super) use compile::print_cached;
 pub(super) use config::print_configuration;
 pub(super) use diagnostics::{STYLES, print_error, print_note, print_warning};
 pub(super) use inspect::print_inspection;

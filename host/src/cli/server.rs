@@ -14,7 +14,7 @@ use crate::{shutdown::Signals, subworker::Loading, system};
 const DESCRIPTORS_MIN: usize = 40;
 
 /// The options for the log of a server, its shutdown and its readiness.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerOptions {
     /// Minimum log level: trace, debug, info, warn or error. Individual targets can have their own level, as

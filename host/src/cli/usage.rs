@@ -123,6 +123,12 @@ pub(super) fn variable(long: &str) -> Option<String> {
     CommandLine::of(&words()).variable(long)
 }
 
+/// Whether the flag of an option is on the command line.
+pub(super) fn is_typed(long: &str) -> bool {
+    let words: Vec<String> = words().into_iter().take_while(|word| word != "--").collect();
+    is_given(&words, &format!("--{long}"))
+}
+
 /// The command line of this process, with invalid UTF-8 replaced.
 fn words() -> Vec<String> {
     env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()

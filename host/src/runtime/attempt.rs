@@ -10,7 +10,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, p1::WasiP1Ctx};
 
 use super::{
-    AttemptId, RuntimeConfig, contract_v1::Context, follow_ups::FollowUps, limits::Limits, output::Output,
+    AttemptId, RuntimeConfig,
+    contract_v1::Context,
+    follow_ups::FollowUps,
+    limits::Limits,
+    output::Output,
     program_io::ProgramIo,
     reach::{FolderUnavailable, HttpState, Network, NetworkUsage, OpenConnection, Reach},
     watchdog::AttemptTimer,

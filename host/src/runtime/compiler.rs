@@ -19,9 +19,6 @@ use std::{
     time::Duration,
 };
 
-use rlimit::Resource;
-use wasmtime::Engine;
-
 use self::{process::CompilerProcess, protocol::Request, semaphore::CompilePermit};
 use super::{
     Inner,
@@ -29,6 +26,7 @@ use super::{
     fingerprint::fingerprint,
     lower_thread_priority,
 };
+use rlimit::Resource;
 
 mod process;
 
@@ -149,7 +147,7 @@ pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], job: &CompileJob<'a>
     let profile = &runtime.engines[0];
     match &config.compiler {
         Compiler::InProcess => {
-            let bytes = in_process(&profile.engine, bytes, job.threads)?;
+            let bytes = in_process(runtime, bytes, job.threads)?;
             Ok(CompiledCode { bytes, memory: 0 })
         }
         Compiler::Binary(program) => {
@@ -182,10 +180,11 @@ fn memory_limit(configured: u64) -> (u64, &'static str) {
     .unwrap_or((configured, "the compile memory limit"))
 }
 
-fn in_process(engine: &Engine, bytes: &[u8], threads: usize) -> Result<Vec<u8>, ModuleError> {
+fn in_process(runtime: &Inner, bytes: &[u8], threads: usize) -> Result<Vec<u8>, ModuleError> {
+    let (engine, concurrent) = (&runtime.engines[0].engine, || Ok(runtime.concurrent_engine().clone()));
     let compile = || {
         // A panic in the compiler must not end this thread.
-        panic::catch_unwind(AssertUnwindSafe(|| precompile::precompile(engine, bytes)))
+        panic::catch_unwind(AssertUnwindSafe(|| precompile::precompile(engine, concurrent, bytes)))
             .unwrap_or_else(|_| Err("the compiler crashed on it, which is a bug in the compiler".to_owned()))
             .map_err(ModuleError::Invalid)
     };

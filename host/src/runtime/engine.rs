@@ -1,7 +1,8 @@
 //! The configuration of wasmtime.
 //!
 //! Two engines with the same compiler settings share compiled code: the pooling one keeps memories, tables and stacks
-//! mapped from attempt to attempt, the on-demand one runs the components that do not fit into the pool. Every number
+//! mapped from attempt to attempt, the on-demand one runs the components that do not fit into the pool. A third runs
+//! the few components that use async types, which would make all others slower. Every number
 //! here trades off memory, address space and speed.
 //!
 //! Invariant: the pool reserves address space, not memory. If address space is limited (`ulimit -v`) there is no pool,
@@ -103,16 +104,22 @@ impl EngineSet {
         match pooling_engine(config, slots).or_else(|_| pooling_engine(config, config.slots)) {
             Ok((pooling, slots_max)) => {
                 let on_demand = Engine::new(&standard_config())?;
+                let concurrent = Engine::new(&concurrent_config(standard_config()))?;
                 let engines = vec![
                     EngineProfile::new(pooling, "pooling", false)?,
                     EngineProfile::new(on_demand, "on-demand", false)?,
+                    EngineProfile::new(concurrent, "concurrent", false)?,
                 ];
                 Ok(Self { engines, slots_max, settings: standard_config() })
             }
             Err(why) => {
                 tracing::warn!(why, "no pool of instances: attempts start slower");
                 let engine = Engine::new(&constrained_config())?;
-                let engines = vec![EngineProfile::new(engine, "on-demand", true)?];
+                let concurrent = Engine::new(&concurrent_config(constrained_config()))?;
+                let engines = vec![
+                    EngineProfile::new(engine, "on-demand", true)?,
+                    EngineProfile::new(concurrent, "concurrent", true)?,
+                ];
                 Ok(Self { engines, slots_max: slots, settings: constrained_config() })
             }
         }
@@ -181,13 +188,20 @@ pub(super) fn constrained_config() -> Config {
     settings
 }
 
+/// Settings for components with streams, futures or async functions.
+pub(super) fn concurrent_config(mut settings: Config) -> Config {
+    settings.concurrency_support(true).wasm_component_model_async(true);
+    settings
+}
+
 fn common_config() -> Config {
     let mut settings = Config::new();
     settings
         .epoch_interruption(true)
         .wasm_exceptions(true)
         .wasm_gc(false)
-        .wasm_component_model_async(true)
+        // It makes every store and every call slower.
+        .concurrency_support(false)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))

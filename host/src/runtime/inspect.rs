@@ -19,8 +19,9 @@ use super::{
 mod interfaces;
 mod producers;
 
-pub use interfaces::{Interface, type_text};
+pub use interfaces::Interface;
 pub use producers::Producers;
+pub(crate) use producers::add_producers;
 
 /// How often a module is instantiated, to measure the median.
 const INSTANTIATIONS: usize = 9;

@@ -82,7 +82,8 @@ impl Reach {
     /// The system's if its threads cannot be started.
     pub(super) fn with_io(self, runtime: &IoRuntime, imports: &[String]) -> std_io::Result<Self> {
         let imports = |package: &str| imports.iter().any(|interface| interface.starts_with(package));
-        let has_files = !self.grants.dirs.is_empty() && (imports("wasi:filesystem/") || imports("wasi_snapshot_preview1"));
+        let has_files =
+            !self.grants.dirs.is_empty() && (imports("wasi:filesystem/") || imports("wasi_snapshot_preview1"));
         let has_http = !self.grants.http.is_empty() && imports("wasi:http/");
         let has_tcp = !self.grants.tcp.is_empty() && imports("wasi:sockets/");
         let io = (has_files || has_http || has_tcp).then(|| runtime.handle()).transpose()?;

@@ -320,7 +320,7 @@ fn an_unusable_module_is_reported_with_its_reason() {
     let why = |name: &str| fixture.runtime.load(&fixture.dir.path().join(name)).expect_err("unusable").to_string();
     assert!(why("missing.wasm").ends_with("missing.wasm: there is no such file"));
     fixture.dir.write_text("core.wasm", "(module)");
-    assert!(why("core.wasm").contains("is a core module, not a component"));
+    assert!(why("core.wasm").contains("is a core module without a function `_start`"));
     fixture.dir.write("half.wasm", b"\0asm\x0d\0\x01\0\x01\xff");
     assert!(why("half.wasm").contains("the file ends in the middle"));
     fixture.dir.write("junk.wasm", b"\0asm\x0d\0\x01\0\x0b\x01\xff");

@@ -408,6 +408,8 @@ impl World {
             SimRequest::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             SimRequest::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
             SimRequest::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),
+            SimRequest::Worker(WorkerRequest::Modules(query)) => state.modules(now, &query, ticket),
+            SimRequest::Worker(WorkerRequest::Chunk(_)) => state.refuse_chunk(ticket),
         });
         self.after(&Cause::Request(request), effects)
     }

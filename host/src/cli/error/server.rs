@@ -1,6 +1,6 @@
 //! Errors of servers: modules, the control plane, the web interface, workers.
 
-use std::io;
+use std::{io, path::Path};
 
 use super::{
     CliError,
@@ -8,11 +8,14 @@ use super::{
     os_message,
 };
 use crate::{
-    cli::{EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE},
+    cli::{
+        EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE,
+        build::{Language, Source, quote},
+    },
     config::{Address, ExposureError},
     gui::GuiError,
     protocol::RefusalCode,
-    runtime::{CompileError, ModuleError, SourceError},
+    runtime::{CompileError, LoadError, ModuleError, SourceError},
     server::ControlPlaneError,
     subworker::{ModulesError, SubWorkerError, worker::WorkerError},
     transport::OpenError,
@@ -24,8 +27,18 @@ impl From<ModulesError> for CliError {
             ModulesError::Source(SourceError::Pattern { .. }) => {
                 Self::new(EXIT_USAGE, error).hint("write a pattern like 'build/*.wasm'")
             }
+            ModulesError::Source(SourceError::EmptyDirectory(folder)) if Source::is_source(Path::new(folder)) => {
+                Self::new(EXIT_USAGE, format!("the folder {folder} has sources, but no .wasm file"))
+                    .hint(build_hint(folder))
+            }
             ModulesError::Source(_) => Self::new(EXIT_NOT_FOUND, error)
                 .hint("specify .wasm files, folders that contain some, or patterns such as 'build/*.wasm'"),
+            ModulesError::Load(errors) if errors.iter().any(is_source) => {
+                let sources: Vec<_> = errors.iter().filter(|error| is_source(error)).collect();
+                let lines = sources.iter().map(|error| source_message(&error.path));
+                let hint = sources.first().map(|error| build_hint(&error.path.display().to_string()));
+                Self::new(EXIT_USAGE, lines.collect::<Vec<_>>().join("\n")).hint(hint.unwrap_or_default())
+            }
             ModulesError::Load(errors) => {
                 let hint = errors.first().and_then(|error| hint_of(&error.why));
                 let failed = Self::new(EXIT_USAGE, &error);
@@ -34,9 +47,26 @@ impl From<ModulesError> for CliError {
                     None => failed,
                 }
             }
+            ModulesError::Reserved(_) => Self::new(EXIT_USAGE, error),
             ModulesError::Runtime(_) => Self::new(EXIT_FAILURE, error),
         }
     }
+}
+
+/// Whether a file is no module because it is a source that can become one.
+fn is_source(error: &LoadError) -> bool {
+    let is_no_module = matches!(error.why, ModuleError::NotWasm | ModuleError::Text | ModuleError::Empty);
+    is_no_module && Language::of_file(&error.path).is_some()
+}
+
+fn source_message(path: &Path) -> String {
+    let language = Language::of_file(path).map(Language::title).unwrap_or_default();
+    format!("{} is a {language} source, not a task module", path.display())
+}
+
+fn build_hint(path: &str) -> String {
+    let path = quote(path.as_ref());
+    format!("build it with: fastworker build {path}; or build and serve it with: fastworker dev --serve {path}")
 }
 
 /// The hint for a module that cannot be loaded, if its message does not contain one.
@@ -46,10 +76,9 @@ fn hint_of(why: &ModuleError) -> Option<&'static str> {
         | ModuleError::CoreModule
         | ModuleError::Text
         | ModuleError::NoTasks { .. }
-        | ModuleError::Nothing => Some(
-            "build a task module with: cargo build --release --target wasm32-wasip2; \
-                 create a crate with: fastworker new NAME",
-        ),
+        | ModuleError::Nothing => {
+            Some("build a task module with: fastworker build PATH; create a project with: fastworker new NAME")
+        }
         ModuleError::Compile(CompileError::Memory { .. }) => Some("the compile memory limit is --compile-memory"),
         ModuleError::Compile(CompileError::Time { .. }) => Some("the compile timeout is --compile-timeout"),
         ModuleError::Empty | ModuleError::Truncated { .. } => Some("build or copy the file again"),

@@ -39,7 +39,7 @@ pub(in crate::cli) fn print_inspection(
     print_escaped(path.display());
     let Inspection { size, hash, producers, exports, imports, module, .. } = inspection;
     let kind = if inspection.is_component { "component" } else { "core module" };
-    let language = producers.language().map(|language| format!(", {language}")).unwrap_or_default();
+    let language = producers.language.as_ref().map(|language| format!(", {language}")).unwrap_or_default();
     print_detail(&format!("{kind}{language}, {} KB", size.div_ceil(1024)));
     print_detail(&format!("hash {hash}"));
     let all = producers.languages.iter().chain(&producers.tools).chain(&producers.sdks);
@@ -138,7 +138,7 @@ struct InspectionJson<'a> {
     hash: &'a str,
     /// component or core-module.
     kind: &'static str,
-    language: Option<String>,
+    language: Option<&'a str>,
     /// Each with its version.
     languages: &'a [(String, String)],
     tools: &'a [(String, String)],
@@ -190,7 +190,7 @@ impl<'a> InspectionJson<'a> {
             size: inspection.size,
             hash: &inspection.hash,
             kind: if inspection.is_component { "component" } else { "core-module" },
-            language: inspection.producers.language(),
+            language: inspection.producers.language.as_deref(),
             languages: &inspection.producers.languages,
             tools: &inspection.producers.tools,
             sdks: &inspection.producers.sdks,

@@ -73,7 +73,8 @@ fn compile(request: &Request, bytes: &[u8]) -> Response {
         Ok(_) => return Response::OtherSettings,
         Err(error) => return Response::Invalid(format!("{error:#}")),
     };
-    let compile = || precompile(&engine, bytes);
+    let concurrent = || Engine::new(&engine::concurrent_config(settings.clone()));
+    let compile = || precompile(&engine, concurrent, bytes);
     let code = match pool {
         Some(pool) => pool.install(compile),
         None => compile(),

@@ -76,13 +76,6 @@ fn function_text(name: &str, function: &ComponentFunc) -> String {
     text.finish(written)
 }
 
-/// A type in WIT. Names of types are not known, so records and variants are written in full.
-pub fn type_text(ty: &Type) -> String {
-    let mut text = Bounded::default();
-    let written = write_type(&mut text, ty);
-    text.finish(written)
-}
-
 /// A text of limited length: a type can be exponentially longer than the component that has it.
 #[derive(Default)]
 struct Bounded(String);
@@ -101,6 +94,7 @@ impl fmt::Write for Bounded {
     }
 }
 
+/// Writes a type in WIT. Names of types are not known, so records and variants are written in full.
 fn write_type(out: &mut Bounded, ty: &Type) -> fmt::Result {
     let name = match ty {
         Type::Bool => "bool",

@@ -78,7 +78,9 @@ impl Destination {
             None => (authority, None),
         };
         let port = match port {
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok().filter(|port| *port > 0)?,
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                port.parse().ok().filter(|port| *port > 0)?
+            }
             Some(_) => return None,
             None => scheme.default_port(),
         };
@@ -134,12 +136,30 @@ mod tests {
     #[test]
     fn destinations_that_can_be_read_in_two_ways_are_refused() {
         let refused = [
-            "http://user@example.com/", "http://good.example@evil.example/", "http://user:password@example.com/",
-            "http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/", "http://127.1/", "http://1.2.3.4.5/",
-            "http://127.0.0.1./", "http://example..com/", "http://.example.com/", "http://example.com:0/",
-            "http://example.com:65536/", "http://example.com:+80/", "http://example.com:/", "http://[::1/",
-            "http://[fe80::1%25eth0]/", "http://[::1]x/", "http://%31.example/", "ftp://example.com/", "/relative", "*",
-            "http://example.com:80:80/", "http://a b/",
+            "http://user@example.com/",
+            "http://good.example@evil.example/",
+            "http://user:password@example.com/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://127.1/",
+            "http://1.2.3.4.5/",
+            "http://127.0.0.1./",
+            "http://example..com/",
+            "http://.example.com/",
+            "http://example.com:0/",
+            "http://example.com:65536/",
+            "http://example.com:+80/",
+            "http://example.com:/",
+            "http://[::1/",
+            "http://[fe80::1%25eth0]/",
+            "http://[::1]x/",
+            "http://%31.example/",
+            "ftp://example.com/",
+            "/relative",
+            "*",
+            "http://example.com:80:80/",
+            "http://a b/",
         ];
         for uri in refused {
             assert_eq!(destination(uri), None, "{uri}");

@@ -111,7 +111,8 @@ fn check(network: &Network, request: &Request<WasiBody>) -> Result<Destination, 
 
 /// Sends a request that is granted.
 async fn send(network: Arc<Network>, to: Destination, mut request: Request<WasiBody>, options: RequestOptions) -> Sent {
-    let Timeouts { connect: connect_timeout, response: response_timeout, pause } = Timeouts::new(&network.limits, options);
+    let Timeouts { connect: connect_timeout, response: response_timeout, pause } =
+        Timeouts::new(&network.limits, options);
     let connection = network.open_connection().map_err(|_| Error::ConnectionLimitReached)?;
     let method = request.method().clone();
     let connected = timeout(connect_timeout, async {
@@ -139,7 +140,9 @@ async fn send(network: Arc<Network>, to: Destination, mut request: Request<WasiB
 fn address_error(network: &Network, error: AddressError) -> Error {
     match error {
         AddressError::NoHost => Error::HttpRequestUriInvalid,
-        AddressError::NotFound => Error::DnsError { rcode: Some("the name has no address".to_owned()), info_code: None },
+        AddressError::NotFound => {
+            Error::DnsError { rcode: Some("the name has no address".to_owned()), info_code: None }
+        }
         AddressError::Refused(refusal) => {
             network.report_refusal(&refusal);
             Error::DestinationIpProhibited
@@ -187,10 +190,7 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.deadline = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));

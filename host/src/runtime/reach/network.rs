@@ -340,7 +340,9 @@ mod tests {
     fn requests_are_checked_against_host_port_path_and_method() {
         let network = network(&["api.example.com/v1#GET", "10.0.0.5:8080", "*.example.org"], &[]);
         let check = |method: &str, url: &str| network.check_request(method, &to(url)).map_err(|it| it.to_string());
-        for url in ["https://api.example.com/v1", "http://API.example.com./v1/users", "http://10.0.0.5:8080/any/../thing"] {
+        for url in
+            ["https://api.example.com/v1", "http://API.example.com./v1/users", "http://10.0.0.5:8080/any/../thing"]
+        {
             assert_eq!(check("GET", url), Ok(()), "{url}");
         }
         assert_eq!(check("POST", "http://a.example.org/"), Ok(()));
@@ -356,7 +358,10 @@ mod tests {
         ];
         for (method, url, option) in refused {
             let refusal = check(method, url).expect_err(url);
-            assert!(refusal.starts_with("not granted: ") && refusal.ends_with(&format!("grant it with {option}")), "{refusal}");
+            assert!(
+                refusal.starts_with("not granted: ") && refusal.ends_with(&format!("grant it with {option}")),
+                "{refusal}"
+            );
         }
         assert!(check("CONNECT", "http://a.example.org/").is_err());
     }
@@ -389,7 +394,10 @@ mod tests {
             let refusal = network.check_connection(address(other)).expect_err(other).to_string();
             assert!(refusal.ends_with(&format!("grant it with --allow-tcp {other}")), "{refusal}");
         }
-        assert_eq!(network.look_up("127.0.0.1").await.expect("granted"), ["127.0.0.1".parse::<IpAddr>().expect("an address")]);
+        assert_eq!(
+            network.look_up("127.0.0.1").await.expect("granted"),
+            ["127.0.0.1".parse::<IpAddr>().expect("an address")]
+        );
         assert!(matches!(network.look_up("localhost").await, Err(AddressError::Refused(_))));
         assert!(matches!(network.look_up("example.com").await, Err(AddressError::Refused(_))));
         assert!(matches!(network.look_up("2130706433").await, Err(AddressError::NoHost)));

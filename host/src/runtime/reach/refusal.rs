@@ -27,7 +27,8 @@ impl Refusal {
     /// A request that no grant includes. `is_known` is whether one includes other requests to the same host and port.
     pub(super) fn http(method: &str, to: &Destination, is_known: bool) -> Self {
         let authority = to.authority();
-        let narrow = Some(format!("{authority}{}#{method}", to.path)).filter(|grant| grant.parse::<HttpGrant>().is_ok());
+        let narrow =
+            Some(format!("{authority}{}#{method}", to.path)).filter(|grant| grant.parse::<HttpGrant>().is_ok());
         let grant = narrow.filter(|_| is_known).unwrap_or(authority);
         Self { what: request(method, to), why: String::new(), option: format!("--allow-http {grant}") }
     }
@@ -49,20 +50,12 @@ impl Refusal {
 
     /// A look-up of a name.
     pub(super) fn lookup(host: &Host) -> Self {
-        Self {
-            what: format!("looking up {host}"),
-            why: String::new(),
-            option: format!("--allow-tcp {host}:PORT"),
-        }
+        Self { what: format!("looking up {host}"), why: String::new(), option: format!("--allow-tcp {host}:PORT") }
     }
 
     /// A TCP socket for a module without any TCP grant.
     pub(super) fn socket() -> Self {
-        Self {
-            what: "opening a TCP socket".to_owned(),
-            why: String::new(),
-            option: "--allow-tcp HOST:PORT".to_owned(),
-        }
+        Self { what: "opening a TCP socket".to_owned(), why: String::new(), option: "--allow-tcp HOST:PORT".to_owned() }
     }
 
     /// A look-up whose address a grant must name.
@@ -76,11 +69,7 @@ impl Refusal {
 
     /// A connection.
     pub(super) fn tcp(address: SocketAddr) -> Self {
-        Self {
-            what: format!("connecting to {address}"),
-            why: String::new(),
-            option: format!("--allow-tcp {address}"),
-        }
+        Self { what: format!("connecting to {address}"), why: String::new(), option: format!("--allow-tcp {address}") }
     }
 
     /// What no option grants.

@@ -193,10 +193,7 @@ fn create_tcp_socket(
 
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 
-fn finish_connect(
-    attempt: &mut Attempt,
-    socket: Resource<TcpSocket>,
-) -> wasmtime::Result<Result<Streams, ErrorCode>> {
+fn finish_connect(attempt: &mut Attempt, socket: Resource<TcpSocket>) -> wasmtime::Result<Result<Streams, ErrorCode>> {
     match attempt.sockets().finish_connect(socket) {
         Ok((input, output)) => {
             let network = Arc::clone(attempt.network());
