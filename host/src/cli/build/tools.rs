@@ -15,6 +15,8 @@ use crate::cli::{CliError, EXIT_FAILURE, EXIT_MISSING_TOOL};
 
 mod install;
 
+pub(in crate::cli) use install::node;
+
 /// The variable with the folder of the tools.
 const FOLDER_VARIABLE: &str = "FASTWORKER_TOOLS";
 /// The file of an installed tool that contains its pins.
