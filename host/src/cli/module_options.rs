@@ -11,10 +11,11 @@ use super::{
     grant_options::GrantOptions,
     values::{parse_bool, parse_duration, parse_number, parse_positive_duration},
 };
-use crate::subworker::ModulesConfig;
+use crate::{runtime::grants::GrantTable, subworker::ModulesConfig};
 
 /// The task modules of a worker, and how they are compiled and reloaded.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Task modules")]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 pub(super) struct ModuleOptions {
     /// Load these task modules: .wasm files, folders or glob patterns. Takes several values, and can be repeated
@@ -71,21 +72,31 @@ impl CompileOptions {
 }
 
 impl ModuleOptions {
-    /// The configuration of a worker with these options and this file.
+    /// What the options and the file grant.
     ///
     /// # Errors
     /// Grants that contradict each other, or that this host does not have.
-    pub(super) fn config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
+    pub(super) fn grants(&self, file: &ConfigFile) -> Result<GrantTable, CliError> {
+        self.grants.table(file)
+    }
+
+    /// Whether files or folders of modules are given.
+    pub(super) fn has_sources(&self) -> bool {
+        !self.task_modules.is_empty()
+    }
+
+    /// The configuration of a worker with these options, the policies of this file, and these grants.
+    pub(super) fn config(&self, file: &ConfigFile, grants: GrantTable) -> ModulesConfig {
         let defaults = ModulesConfig::default();
-        Ok(self.compile.apply(ModulesConfig {
+        self.compile.apply(ModulesConfig {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
             reload: !self.no_reload,
             module_grace: self.module_grace,
             force_reload: self.force_reload,
-            grants: Arc::new(self.grants.table(file)?),
+            grants: Arc::new(grants),
             policies: Arc::new(file.policies.clone()),
             ..defaults
-        }))
+        })
     }
 }

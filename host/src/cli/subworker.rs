@@ -57,7 +57,7 @@ pub(super) struct SubworkerCommand {
 
 impl SubworkerCommand {
     pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
-        let modules = self.modules.config(file)?;
+        let modules = self.modules.config(file, self.modules.grants(file)?);
         if modules.concurrency == 0 {
             let message = "a subworker with --concurrency 0 would run no tasks";
             return Err(CliError::new(EXIT_USAGE, message).hint("use 1 or more; a control plane can have 0"));

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     clock::Now,
     protocol::{
-        self, ChunkQuery, FRAME_ITEMS_MAX, Lookup, OfferedModule, RefusalCode, Reply, Request, Welcome, WorkerReply, WorkerRequest,
+        self, ChunkQuery, FRAME_ITEMS_MAX, Lookup, OfferedModule, RefusalCode, Reply, Request, Welcome, WorkerReply,
+        WorkerRequest,
         codec::{self, Unreadable},
         python_compat::{self, Call, Malformed},
     },

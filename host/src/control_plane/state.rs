@@ -67,11 +67,11 @@ mod work;
 mod workers;
 
 use limits::park_limit;
-use modules::OfferedModules;
 pub use limits::{
     BEAT_INTERVAL_MIN, DELIVERY_MAX, ETA_CHECK_INTERVAL, LEASE_GRACE, LOSSES_MAX, Limits, PREFETCH_TIME_MAX,
     RECHECK_DELAY, STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
 };
+use modules::OfferedModules;
 pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
 use parked::{Parked, ParkedId, WaitCondition};
 pub use query::TaskDetail;

@@ -86,13 +86,13 @@ pub enum ModuleError {
         /// Its exports.
         exports: Vec<String>,
     },
-    /// It imports an interface that fastworker does not have.
-    #[error(
-        "the module imports {interface}, which fastworker does not provide: it provides fastworker:task/host@1, WASI 0.2 and wasi:http 0.2"
-    )]
+    /// It imports an interface that nothing provides.
+    #[error("the module imports {interface}, {problem}")]
     Import {
         /// The interface.
         interface: String,
+        /// What is near, and what to do.
+        problem: String,
     },
     /// A folder that is granted to it cannot be opened.
     #[error("{0}")]

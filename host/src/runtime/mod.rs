@@ -57,6 +57,10 @@ mod module;
 
 mod load;
 
+mod mismatch;
+
+pub mod inspect;
+
 mod component;
 
 mod program;

@@ -21,7 +21,8 @@ use crate::{
     protocol::Welcome,
     runtime::{
         COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, ModuleStore, Runtime,
-        RuntimeConfig, RuntimeError, SourceError, expand, grants::GrantTable, missing_source, policies::PolicyTable,
+        RuntimeConfig, RuntimeError, SourceError, expand, grants::GrantTable, inspect::Inspection, missing_source,
+        policies::PolicyTable,
     },
     task::{LoadFailure, SerializationFormat, TAKEN_PREFIX},
     transport::nng::Nng,
@@ -156,6 +157,18 @@ impl ModulesConfig {
         Ok((self.runtime()?, expand(sources)?))
     }
 
+    /// Inspects a module file, as this worker would load it.
+    ///
+    /// # Errors
+    /// [`ModulesError`] if there is no such file, or it is not WebAssembly.
+    pub fn inspect(&self, path: &Path) -> Result<Inspection, ModulesError> {
+        let inspected = self.runtime()?.inspect(path);
+        inspected.map_err(|error| match error.why {
+            ModuleError::Missing => SourceError::Missing(path.display().to_string()).into(),
+            _ => ModulesError::Load(vec![error]),
+        })
+    }
+
     /// Creates the runtime of a worker, and an empty catalog, as modules are loaded while it works.
     ///
     /// # Errors
@@ -210,9 +223,10 @@ fn never_a_module(path: &Path) -> Option<ModuleError> {
     if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
         return None;
     }
-    let mut first = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
-    (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut first));
+    // An empty file may still be written.
+    (read.is_ok_and(|length| length > 0) && !b"\0asm".starts_with(&first)).then_some(ModuleError::NotWasm)
 }
 
 /// The user's folder for compiled modules.

@@ -13,7 +13,7 @@ use crate::{
     signature,
     task::{
         Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, Policy, Progress, ScheduleSpec,
-        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -194,18 +194,21 @@ pub(super) struct ModuleJson<'a> {
     engine: Option<&'a str>,
     loaded_at: Option<Timestamp>,
     imports: &'a [String],
+    grants: &'a [String],
     tasks: Vec<TaskInfoJson<'a>>,
+    ungranted: &'a [UngrantedTask],
 }
 
 /// A task of a module.
 #[derive(Serialize)]
-struct TaskInfoJson<'a> {
+pub(super) struct TaskInfoJson<'a> {
     name: &'a str,
     signature: String,
     documentation: &'a str,
     policy: &'a Policy,
     schedule: Option<&'a ScheduleSpec>,
     schema: &'a Json,
+    needs: &'a [String],
     warnings: &'a [String],
 }
 
@@ -225,7 +228,9 @@ impl<'a> ModuleJson<'a> {
             engine: is_known.then_some(&module.engine),
             loaded_at: is_known.then_some(module.loaded_at),
             imports: &module.imports,
+            grants: &module.grants,
             tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
+            ungranted: &module.ungranted,
         }
     }
 }
@@ -239,6 +244,7 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
             policy: &task.policy,
             schedule: task.schedule.as_ref(),
             schema: &task.schema,
+            needs: &task.needs,
             warnings: &task.warnings,
         }
     }
