@@ -408,7 +408,10 @@ fn a_subworker_needs_a_slot_and_a_known_source() {
         assert!(wrong.error().contains("control-plane:NAME,NAME"), "{wrong:?}");
     }
     let reserved = cluster.cli(start.iter().chain(&["--task-modules", "control-plane:/x.wasm"])).with_code(2);
-    assert!(reserved.error().contains("--task-modules") || reserved.error().contains("./control-plane:/"), "{reserved:?}");
+    assert!(
+        reserved.error().contains("--task-modules") || reserved.error().contains("./control-plane:/"),
+        "{reserved:?}"
+    );
 }
 
 #[test]

@@ -148,15 +148,6 @@ impl ModulesConfig {
         Ok((runtime, catalog))
     }
 
-    /// Creates a runtime that fills the cache of compiled code, and finds the files of these sources.
-    ///
-    /// # Errors
-    /// As for [`ModulesConfig::load`].
-    #[cfg(feature = "cli")]
-    pub(crate) fn runtime_for(&self, sources: &[String]) -> Result<(Runtime, Vec<PathBuf>), ModulesError> {
-        Ok((self.runtime()?, expand(sources)?))
-    }
-
     /// Inspects a module file, as this worker would load it.
     ///
     /// # Errors
@@ -167,6 +158,15 @@ impl ModulesConfig {
             ModuleError::Missing => SourceError::Missing(path.display().to_string()).into(),
             _ => ModulesError::Load(vec![error]),
         })
+    }
+
+    /// Creates a runtime that fills the cache of compiled code, and finds the files of these sources.
+    ///
+    /// # Errors
+    /// As for [`ModulesConfig::load`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn runtime_for(&self, sources: &[String]) -> Result<(Runtime, Vec<PathBuf>), ModulesError> {
+        Ok((self.runtime()?, expand(sources)?))
     }
 
     /// Creates the runtime of a worker, and an empty catalog, as modules are loaded while it works.

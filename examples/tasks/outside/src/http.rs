@@ -84,7 +84,8 @@ fn receive(sent: &FutureIncomingResponse) -> Result<IncomingResponse, String> {
 fn read(response: &IncomingResponse) -> Result<Response, String> {
     let status = response.status();
     let entries = response.headers().entries();
-    let headers = entries.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())).collect();
+    let headers =
+        entries.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())).collect();
     let body = response.consume().map_err(|()| "consumed")?;
     let stream = body.stream().map_err(|()| "stream")?;
     let (mut start, mut size, mut failed) = (Vec::new(), 0, None);

@@ -30,9 +30,7 @@ fn find(name: &str) -> Result<Vec<IpAddress>, String> {
 
 fn with_port(address: IpAddress, port: u16) -> (IpAddressFamily, IpSocketAddress) {
     match address {
-        IpAddress::Ipv4(address) => {
-            (IpAddressFamily::Ipv4, IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }))
-        }
+        IpAddress::Ipv4(address) => (IpAddressFamily::Ipv4, IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address })),
         IpAddress::Ipv6(address) => {
             let address = Ipv6SocketAddress { port, flow_info: 0, address, scope_id: 0 };
             (IpAddressFamily::Ipv6, IpSocketAddress::Ipv6(address))

@@ -130,7 +130,8 @@ impl<'a> Project<'a> {
     fn write_workspace(&self) -> Result<PathBuf, CliError> {
         let mut folders = vec![self.sdk.clone()];
         folders.extend(self.root.clone());
-        let version = folders.iter().filter_map(|folder| go_version(&folder.join("go.mod"))).max_by_key(|it| numbers(it));
+        let version =
+            folders.iter().filter_map(|folder| go_version(&folder.join("go.mod"))).max_by_key(|it| numbers(it));
         let version = version.unwrap_or_else(|| "1.24".to_owned());
         let uses: String = folders.iter().map(|folder| format!("use {}\n", quoted(folder))).collect();
         let path = self.build.scratch().join("go.work");
@@ -153,7 +154,9 @@ impl<'a> Project<'a> {
         let mut command = Command::new(program);
         match &source.file {
             Some(file) => command.arg(file),
-            None => command.arg(self.root.as_ref().unwrap_or(&source.folder)).arg(self.module_path()).arg(&source.folder),
+            None => {
+                command.arg(self.root.as_ref().unwrap_or(&source.folder)).arg(self.module_path()).arg(&source.folder)
+            }
         };
         let step = format!("reading {}", source.path.display());
         let code = self.build.run_captured(&step, &mut command).map_err(|(error, _)| error)?;
@@ -222,7 +225,8 @@ mod tests {
 
     #[test]
     fn directives_of_a_manifest_are_found() {
-        let manifest = "// Tasks.\nmodule \"example.org/shop\" // the shop\n\ngo 1.25.1\n\nrequire golang.org/x/text v0.3.0\n";
+        let manifest =
+            "// Tasks.\nmodule \"example.org/shop\" // the shop\n\ngo 1.25.1\n\nrequire golang.org/x/text v0.3.0\n";
         assert_eq!(directive(manifest, "module"), Some("\"example.org/shop\""));
         assert_eq!(directive(manifest, "go"), Some("1.25.1"));
         assert_eq!(directive(manifest, "toolchain"), None);

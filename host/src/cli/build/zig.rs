@@ -86,7 +86,8 @@ fn by_script(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
     let modules: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|it| it == "wasm")).collect();
     <[PathBuf; 1]>::try_from(modules).map(|[module]| module).map_err(|modules| {
         let shown = build.source.path.display();
-        let message = format!("build.zig of {shown} installs {} WebAssembly files, and must install one", modules.len());
+        let message =
+            format!("build.zig of {shown} installs {} WebAssembly files, and must install one", modules.len());
         CliError::new(EXIT_USAGE, message).hint("fastworker new NAME --lang zig writes such a build.zig")
     })
 }
