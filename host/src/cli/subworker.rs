@@ -8,8 +8,7 @@ use tracing::info;
 
 use super::{
     ADDRESS_VARIABLE, CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
-    config_file::ConfigFile,
-    parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
+    config_file::ConfigFile, parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
     values::{parse_modules_from, parse_worker_id},
 };
 use crate::{
@@ -58,7 +57,7 @@ pub(super) struct SubworkerCommand {
 
 impl SubworkerCommand {
     pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
-        let modules = self.modules.config(file)?;
+        let modules = self.modules.config(file, self.modules.grants(file)?);
         if modules.concurrency == 0 {
             let message = "a subworker with --concurrency 0 would run no tasks";
             return Err(CliError::new(EXIT_USAGE, message).hint("use 1 or more; a control plane can have 0"));

@@ -16,7 +16,7 @@ use wasmtime::{Config, Engine, Precompiled, component::Component};
 
 use super::{
     Inner, cache_dir,
-    compiler::{self, CompileJob},
+    compiler::{self, CompileJob, CompiledCode},
     error::ModuleError,
     fingerprint::fingerprint,
 };
@@ -61,6 +61,8 @@ pub(super) struct Code {
     bytes: Vec<u8>,
     /// Whether it was read from the directory.
     pub(super) is_cached: bool,
+    /// Peak memory of its compiler in bytes, if it was compiled now and the memory is known.
+    pub(super) compile_memory: Option<u64>,
 }
 
 /// The directory of compiled code. Disabled if it cannot be trusted.
@@ -85,7 +87,7 @@ impl Cache {
     /// The code of a component whose BLAKE3 is `hash`, if it is in the directory.
     pub(super) fn get(&self, engine: &Engine, hash: &blake3::Hash) -> Option<Code> {
         let dir = self.dir.as_ref()?;
-        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, is_cached: true })
+        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, is_cached: true, compile_memory: None })
     }
 
     /// Compiles a trusted component on this thread, for engines with these settings.
@@ -94,7 +96,7 @@ impl Cache {
     /// wasmtime's, if the component is not valid.
     pub(super) fn compile_here(settings: &Config, bytes: &[u8]) -> wasmtime::Result<Code> {
         let engine = Engine::new(settings.clone().parallel_compilation(false))?;
-        Ok(Code { bytes: engine.precompile_component(bytes)?, is_cached: false })
+        Ok(Code { bytes: engine.precompile_component(bytes)?, is_cached: false, compile_memory: None })
     }
 
     /// Whether the directory has a file for the code of a component. The file may be unusable.
@@ -114,7 +116,7 @@ impl Cache {
         job: &CompileJob<'a>,
     ) -> Result<Code, ModuleError> {
         let engine = &runtime.engines[0].engine;
-        let code = compiler::compile(runtime, bytes, job)?;
+        let CompiledCode { bytes: code, memory } = compiler::compile(runtime, bytes, job)?;
         if let Some(dir) = &self.dir {
             let path = dir.join(file_name(engine, hash));
             let hash = blake3::hash(&code);
@@ -124,7 +126,7 @@ impl Cache {
             }
             cache_dir::remove_unused(dir, &path, &[EXTENSION], CACHE_BYTES_MAX);
         }
-        Ok(Code { bytes: code, is_cached: false })
+        Ok(Code { bytes: code, is_cached: false, compile_memory: Some(memory).filter(|memory| *memory > 0) })
     }
 }
 

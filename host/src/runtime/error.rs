@@ -80,19 +80,27 @@ pub enum ModuleError {
     /// It did not arrive from the control plane.
     #[error("the module cannot be taken from the control plane: {0}. It will be retried")]
     Transfer(#[from] TransferError),
-    /// It is a component, but not a task module.
-    #[error("the file is a component but not a task module: it exports {}, and not {TASKS}", Exported(exports))]
+    /// It is a component without functions.
+    #[error("the file is a component without functions: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
         /// Its exports.
         exports: Vec<String>,
     },
-    /// It imports an interface that fastworker does not have.
-    #[error(
-        "the module imports {interface}, which fastworker does not provide: it provides fastworker:task/host@1, WASI 0.2 and wasi:http 0.2"
-    )]
+    /// It is a component, and none of its functions can be called.
+    #[error("the component exports no function that can be called as a task: {name} cannot, as {reason}")]
+    NotCallable {
+        /// The first of its functions.
+        name: String,
+        /// The reason why it cannot be called.
+        reason: String,
+    },
+    /// It imports an interface that nothing provides.
+    #[error("the module imports {interface}, {problem}")]
     Import {
         /// The interface.
         interface: String,
+        /// What is near, and what to do.
+        problem: String,
     },
     /// A folder that is granted to it cannot be opened.
     #[error("{0}")]
@@ -172,6 +180,9 @@ pub enum TransferError {
     /// What arrived is something else.
     #[error("it arrived damaged: its content does not have its hash")]
     Damaged,
+    /// The control plane does not have its bytes.
+    #[error("the control plane lists this version, but does not have it any more")]
+    Gone,
     /// The control plane sent something else than the requested part.
     #[error("the control plane sent another part than the requested one")]
     WrongPart,

@@ -24,14 +24,16 @@ use super::{
     compiled::{self, Code, Instantiable},
     compiler::CompileJob,
     component,
-    contract_v1::{self, Exports, RegisterResults, TASKS},
+    contract_v1::{self, Exports, RegisterResults},
     ending,
     engine::EngineProfile,
     entry::{Contract, Entry},
     error::ModuleError,
     host_errors::explain,
+    mismatch,
     module::{LoadedModule, Module, module_name},
     output::cut,
+    plain::Exported,
     policies,
     program::{self, Program},
     reach::Reach,
@@ -41,7 +43,7 @@ use super::{
 use crate::{
     clock::{Now, Timestamp},
     system,
-    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, TaskName},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
@@ -63,14 +65,29 @@ pub(super) fn load_bytes<'a>(
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
+    load_code(runtime, path, bytes, code, job)
+}
+
+/// Loads the compiled code of the bytes that were read from `path`.
+pub(super) fn load_code<'a>(
+    runtime: &'a Inner,
+    path: &Path,
+    bytes: &[u8],
+    code: Code,
+    job: &CompileJob<'a>,
+) -> Result<Module, ModuleError> {
     job.release_permit();
     job.lower_priority();
+    let hash = blake3::hash(bytes);
     let registered = match instantiate_and_register(runtime, path, &code) {
         // Cached code that no engine accepts.
-        Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
+        Err(ModuleError::Invalid(_)) if code.is_cached => {
+            let code = runtime.cache.compile(runtime, &hash, bytes, job)?;
+            instantiate_and_register(runtime, path, &code)
+        }
         result => result,
     };
-    let RegisteredModule { prepared, entry, mut tasks, imports, engine } = registered?;
+    let RegisteredModule { prepared, entry, mut tasks, not_callable, imports, engine } = registered?;
     let (name, config) = (module_name(path), &runtime.config);
     for task in config.policies.apply(&name, &mut tasks) {
         tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
@@ -89,6 +106,7 @@ pub(super) fn load_bytes<'a>(
         engine: engine.to_owned(),
         imports,
         tasks,
+        not_callable,
         ungranted,
         grants: grants.names(),
         status: ModuleStatus::Loaded,
@@ -142,6 +160,7 @@ struct RegisteredModule {
     prepared: PreparedModule,
     entry: Entry,
     tasks: Vec<TaskInfo>,
+    not_callable: Vec<NotCallable>,
     imports: Vec<String>,
     engine: &'static str,
 }
@@ -174,7 +193,7 @@ fn try_engine(
     }
 }
 
-/// A component that fulfils the contract, or is a program.
+/// A component that fulfils the contract, exports functions, or is a program.
 fn component_module(
     runtime: &Inner,
     profile: &EngineProfile,
@@ -184,8 +203,10 @@ fn component_module(
     let engine = &profile.engine;
     let exports = Exports::of(component);
     let command = program::command(component);
-    if exports.is_none() && command.is_none() {
-        return Err(no_tasks(component::exports(engine, component)));
+    let functions =
+        if exports.is_none() { Exported::of(engine, component, &module_name(path)) } else { Exported::default() };
+    if exports.is_none() && command.is_none() && functions.tasks.is_empty() {
+        return Err(no_tasks(component::exports(engine, component), functions.not_callable));
     }
     let imports = component::imports(engine, component);
     let reach = runtime.reach(path, &imports)?;
@@ -194,19 +215,26 @@ fn component_module(
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
     let prepared = PreparedModule::new(Prepared::Component(pre.clone()), mode, reach);
+    let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
             exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
             let tasks = register(runtime, &prepared, &pre, &exports)?;
             (Entry::Contract(Contract { pre, run: exports.run }), tasks)
         }
-        (None, Some(run)) => {
+        (None, Some(run)) if functions.tasks.is_empty() => {
             try_instance(runtime, &prepared)?;
+            not_callable.retain(|function| !program::is_command(&function.name));
             (Entry::Program(Program::Command { pre, run }), vec![program::task(path)?])
         }
-        (None, None) => return Err(no_tasks(component::exports(engine, component))),
+        (None, _) => {
+            try_instance(runtime, &prepared)?;
+            check_names(&functions.tasks)?;
+            let tasks = functions.tasks.clone();
+            (Entry::Functions(functions.into_functions(pre)), tasks)
+        }
     };
-    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable, imports, engine: profile.name })
 }
 
 /// A core module that is a program.
@@ -225,7 +253,7 @@ fn core_module(
     let prepared = PreparedModule::new(Prepared::Core(pre.clone()), CallMode::Async, reach);
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
-    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable: Vec::new(), imports, engine: profile.name })
 }
 
 impl Inner {
@@ -238,18 +266,21 @@ impl Inner {
     }
 }
 
-fn no_tasks(exports: Vec<String>) -> ModuleError {
-    if exports.iter().any(|export| export == TASKS) {
-        return ModuleError::Contract(format!("{TASKS} has no register or no run"));
+fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
+    if let Some(problem) = mismatch::of_exports(&exports) {
+        return ModuleError::Contract(problem);
     }
-    ModuleError::NoTasks { exports }
+    match not_callable.into_iter().next() {
+        Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
+        None => ModuleError::NoTasks { exports },
+    }
 }
 
-/// The error of a component that could not be linked: an import that is not provided, or of the wrong type.
+/// The error of a component that could not be linked: an import that nothing provides, or of the wrong type.
 fn not_linked(engine: &Engine, component: &Component, error: &wasmtime::Error) -> ModuleError {
     let mut imports = component::imports(engine, component).into_iter();
-    match imports.find(|interface| !component::is_provided(interface)) {
-        Some(interface) => ModuleError::Import { interface },
+    match imports.find(|interface| !mismatch::is_provided(interface)) {
+        Some(interface) => ModuleError::Import { problem: mismatch::of_import(&interface), interface },
         None => ModuleError::Contract(format!("{error:#}")),
     }
 }

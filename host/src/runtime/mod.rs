@@ -59,7 +59,13 @@ mod module;
 
 mod load;
 
+mod mismatch;
+
+pub mod inspect;
+
 mod component;
+
+mod plain;
 
 mod program;
 
@@ -74,6 +80,8 @@ mod compiled;
 mod cache_dir;
 
 mod module_store;
+
+mod fill;
 
 mod fingerprint;
 
@@ -105,6 +113,7 @@ pub use self::{
     catalog::Catalog,
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
     error::{CompileError, LoadError, ModuleError, TransferError},
+    fill::CachedModule,
     module::Module,
     module_store::{Download, ModuleStore, OpenModule},
     reach::{FolderUnavailable, NetworkLimits, NetworkUsage},

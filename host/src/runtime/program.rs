@@ -38,7 +38,7 @@ const RUN: &str = "wasi:cli/run@0.2.0";
 /// The function of a core module that is a program.
 pub(super) const START: &str = "_start";
 /// The only namespace from which a core module may import.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// The entry of a program.
 pub(super) enum Program {
@@ -54,6 +54,11 @@ pub(super) fn command(component: &Component) -> Option<ComponentExportIndex> {
     component.get_export_index(Some(&interface), "run")
 }
 
+/// Whether a function with this full name is the `run` of a program.
+pub(super) fn is_command(function: &str) -> bool {
+    function.starts_with("wasi:cli/run@")
+}
+
 /// The task of a program: any arguments, and a result of any type.
 ///
 /// # Errors
@@ -65,6 +70,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
     }
     Ok(TaskInfo {
         name,
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy::default(),

@@ -21,7 +21,8 @@ use crate::{
     protocol::Welcome,
     runtime::{
         COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, ModuleStore, Runtime,
-        RuntimeConfig, RuntimeError, SourceError, expand, grants::GrantTable, missing_source, policies::PolicyTable,
+        RuntimeConfig, RuntimeError, SourceError, expand, grants::GrantTable, inspect::Inspection, missing_source,
+        policies::PolicyTable,
     },
     task::{LoadFailure, SerializationFormat, TAKEN_PREFIX},
     transport::nng::Nng,
@@ -145,6 +146,27 @@ impl ModulesConfig {
             catalog.set_error(&path, LoadFailure { at: Timestamp::now(), message: why.to_string(), code: None });
         }
         Ok((runtime, catalog))
+    }
+
+    /// Inspects a module file, as this worker would load it.
+    ///
+    /// # Errors
+    /// [`ModulesError`] if there is no such file, or it is not WebAssembly.
+    pub fn inspect(&self, path: &Path) -> Result<Inspection, ModulesError> {
+        let inspected = self.runtime()?.inspect(path);
+        inspected.map_err(|error| match error.why {
+            ModuleError::Missing => SourceError::Missing(path.display().to_string()).into(),
+            _ => ModulesError::Load(vec![error]),
+        })
+    }
+
+    /// Creates a runtime that fills the cache of compiled code, and finds the files of these sources.
+    ///
+    /// # Errors
+    /// As for [`ModulesConfig::load`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn runtime_for(&self, sources: &[String]) -> Result<(Runtime, Vec<PathBuf>), ModulesError> {
+        Ok((self.runtime()?, expand(sources)?))
     }
 
     /// Creates the runtime of a worker, and an empty catalog, as modules are loaded while it works.

@@ -12,8 +12,8 @@ use crate::{
     protocol::{ScheduleInfo, ScheduleSource, TaskSummary, WorkerInfo, WorkerStatus},
     signature,
     task::{
-        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, Policy, Progress, ScheduleSpec,
-        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown, Usage,
+        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
+        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown, Usage,
         schedule::{Overlap, When},
     },
 };
@@ -187,6 +187,8 @@ pub(super) struct ModuleJson<'a> {
     name: &'a str,
     worker_id: Option<&'a str>,
     path: &'a str,
+    /// `control-plane` if the worker has taken it from there, else `file`.
+    origin: &'static str,
     status: ModuleStatus,
     last_error: Option<&'a LoadFailure>,
     version: Option<&'a str>,
@@ -195,18 +197,23 @@ pub(super) struct ModuleJson<'a> {
     engine: Option<&'a str>,
     loaded_at: Option<Timestamp>,
     imports: &'a [String],
+    grants: &'a [String],
     tasks: Vec<TaskInfoJson<'a>>,
+    ungranted: &'a [UngrantedTask],
+    not_callable: &'a [NotCallable],
 }
 
 /// A task of a module.
 #[derive(Serialize)]
-struct TaskInfoJson<'a> {
+pub(super) struct TaskInfoJson<'a> {
     name: &'a str,
+    full_name: Option<&'a str>,
     signature: String,
     documentation: &'a str,
     policy: &'a Policy,
     schedule: Option<&'a ScheduleSpec>,
     schema: &'a Json,
+    needs: &'a [String],
     warnings: &'a [String],
 }
 
@@ -217,6 +224,7 @@ impl<'a> ModuleJson<'a> {
             name: &module.name,
             worker_id,
             path: &module.path,
+            origin: if module.is_taken() { "control-plane" } else { "file" },
             status: module.status,
             last_error: module.last_error.as_ref(),
             version: is_known.then(|| module.version()),
@@ -225,7 +233,10 @@ impl<'a> ModuleJson<'a> {
             engine: is_known.then_some(&module.engine),
             loaded_at: is_known.then_some(module.loaded_at),
             imports: &module.imports,
+            grants: &module.grants,
             tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
+            ungranted: &module.ungranted,
+            not_callable: &module.not_callable,
         }
     }
 }
@@ -234,11 +245,13 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
     fn from(task: &'a TaskInfo) -> Self {
         Self {
             name: &task.name,
+            full_name: task.full_name.as_deref(),
             signature: signature::line(task),
             documentation: &task.documentation,
             policy: &task.policy,
             schedule: task.schedule.as_ref(),
             schema: &task.schema,
+            needs: &task.needs,
             warnings: &task.warnings,
         }
     }
