@@ -15,8 +15,8 @@ use fastworker::{
     control_plane::state::AnyReply,
     json::Json,
     protocol::{
-        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, ModulesQuery, Note, Order, PREFETCH_MAX, Registration, WAIT_MAX,
-        WORK_WAIT, Work, WorkerReply, WorkerRequest,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, ModulesQuery, Note, Order, PREFETCH_MAX,
+        Registration, WAIT_MAX, WORK_WAIT, Work, WorkerReply, WorkerRequest,
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,

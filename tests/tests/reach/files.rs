@@ -69,9 +69,21 @@ fn no_path_leads_out_of_a_granted_folder() {
     }
     let outside = outside.display().to_string();
     let escapes = [
-        "/data/../outside", "/data/sub/../../outside", "/data/relative-link", "/data/absolute-link", "/data/link-to-link",
-        "/data/parent-link/outside", "/outside", "../outside", "outside", "/data/..", "/", &outside, "/proc/self/environ",
-        "/data/sub/../../data/../outside", "/etc/passwd",
+        "/data/../outside",
+        "/data/sub/../../outside",
+        "/data/relative-link",
+        "/data/absolute-link",
+        "/data/link-to-link",
+        "/data/parent-link/outside",
+        "/outside",
+        "../outside",
+        "outside",
+        "/data/..",
+        "/",
+        &outside,
+        "/proc/self/environ",
+        "/data/sub/../../data/../outside",
+        "/etc/passwd",
     ];
     for path in escapes {
         assert!(run(&refs(&grant), "read_file", &json!([path])).result.is_null(), "read {path}");
@@ -82,7 +94,9 @@ fn no_path_leads_out_of_a_granted_folder() {
             expect_error(&refs(&grant), "change", &json!([way, "/data/inside", format!("{path}/new")]));
         }
     }
-    for (way, path) in [("remove", "/data/../outside"), ("truncate", "/data/relative-link"), ("create-folder", "/data/../new")] {
+    for (way, path) in
+        [("remove", "/data/../outside"), ("truncate", "/data/relative-link"), ("create-folder", "/data/../new")]
+    {
         expect_error(&refs(&grant), "change", &json!([way, path, ""]));
     }
     assert!(folders.is_untouched());
@@ -154,7 +168,10 @@ async fn a_folder_that_disappears_fails_attempts_with_its_option() {
     let failed = read().await;
     let error = failed.error.unwrap_or_default();
     assert_eq!(failed.error_kind, Some(ErrorKind::Failed), "{error}");
-    assert!(error.contains(&format!("the folder of --allow-dir {}", grant[1])) && error.contains("No such file"), "{error}");
+    assert!(
+        error.contains(&format!("the folder of --allow-dir {}", grant[1])) && error.contains("No such file"),
+        "{error}"
+    );
     fs::rename(folders.root.path().join("moved"), folders.data()).expect("folder moved");
     assert_eq!(read().await.error, None);
 }

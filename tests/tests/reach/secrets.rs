@@ -1,6 +1,8 @@
 //! Secrets: in the guest as they are, and `***` in everything that leaves it.
 
-use fastworker_tests::{Cluster, TIMEOUT, cli, eventually, fastworker, http::Request, module, task_helpers::expect_success};
+use fastworker_tests::{
+    Cluster, TIMEOUT, cli, eventually, fastworker, http::Request, module, task_helpers::expect_success,
+};
 use serde_json::json;
 
 use super::{expect_result, run_command};
@@ -20,13 +22,22 @@ fn assert_masked(what: &str, text: &str) {
 
 #[test]
 fn a_secret_is_masked_in_all_that_a_guest_writes() {
-    for (task, args) in [("reveal", json!(["KEY", false])), ("reveal", json!(["KEY", true])), ("reveal_in_panic", json!(["KEY"]))] {
+    for (task, args) in
+        [("reveal", json!(["KEY", false])), ("reveal", json!(["KEY", true])), ("reveal_in_panic", json!(["KEY"]))]
+    {
         let mut command = fastworker();
         command.env("SECRET", SECRET);
         let ended = run_command(command, &["--secret", "KEY=env:SECRET"], task, &args);
         let written = format!("{ended:?}");
         assert_masked(task, &written);
-        let shown = ["log ***", "stdout *** end", "stderr ***", "progress ***", r#"{\"json\":\"***\"}"#, "text_length(\"***\")"];
+        let shown = [
+            "log ***",
+            "stdout *** end",
+            "stderr ***",
+            "progress ***",
+            r#"{\"json\":\"***\"}"#,
+            "text_length(\"***\")",
+        ];
         let is_shown = |text: &&str| written.contains(*text) || written.contains(&text.replace('"', "\\\""));
         match task {
             "reveal" => assert!(shown.iter().take(4).all(is_shown), "{written}"),

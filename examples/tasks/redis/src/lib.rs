@@ -24,7 +24,8 @@ fn connect() -> Result<Connection<TcpStream>, TaskError> {
     let (host, port) = address.rsplit_once(':').unwrap_or((&address, "6379"));
     let port = port.parse().map_err(|_| TaskError::give_up(format!("{address} is no address of a server")))?;
     // A server that cannot be reached now may be back for the next attempt.
-    let stream = TcpStream::connect_timeout(host, port, TIMEOUT).map_err(|error| TaskError::failed(error.to_string()))?;
+    let stream =
+        TcpStream::connect_timeout(host, port, TIMEOUT).map_err(|error| TaskError::failed(error.to_string()))?;
     let mut redis = Connection::new(stream);
     if let Ok(password) = env::var("REDIS_PASSWORD") {
         redis.command(&["AUTH", &password])?;
