@@ -15,6 +15,7 @@ use super::{
     host_errors::{explain, is_host_error},
     limits::RefusedGrowth,
     output::{Output, OutputLimit},
+    plain::ResultTooLarge,
     program_io::StdoutLimit,
     reach::{FolderUnavailable, Mask},
     watchdog::EndReason,
@@ -160,6 +161,10 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!("{}the task called exit({}) instead of returning", last_error(attempt), exit.0);
         return Failure::new(ErrorKind::Failed, message);
+    }
+    if error.is::<ResultTooLarge>() {
+        let message = format!("returned a result of more than {}", bytes(attempt.config().result_max));
+        return Failure::new(ErrorKind::OutputLimit, message);
     }
     let backtrace = Backtrace::of(error);
     let (kind, summary) = match (error.downcast_ref::<Trap>(), attempt.limits.refused_growth()) {

@@ -12,6 +12,7 @@ use super::{
     attempt::Attempt,
     call::{GuestCall, TypedCall},
     contract_v1::{self, Context, GuestInvocation, ReportedFailure, RunParams, RunResults},
+    plain::Functions,
     program::Program,
 };
 
@@ -22,6 +23,8 @@ pub(super) type Returned = Result<String, ReportedFailure>;
 pub(super) enum Entry {
     /// By the contract.
     Contract(Contract),
+    /// As the functions of a plain component.
+    Functions(Functions),
     /// As a program.
     Program(Program),
 }

@@ -63,6 +63,8 @@ pub mod inspect;
 
 mod component;
 
+mod plain;
+
 mod program;
 
 mod program_io;

@@ -53,6 +53,11 @@ pub(super) fn command(component: &Component) -> Option<ComponentExportIndex> {
     component.get_export_index(Some(&interface), "run")
 }
 
+/// Whether a function with this full name is the `run` of a program.
+pub(super) fn is_command(function: &str) -> bool {
+    function.starts_with("wasi:cli/run@")
+}
+
 /// The task of a program: any arguments, and a result of any type.
 ///
 /// # Errors
@@ -64,6 +69,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
     }
     Ok(TaskInfo {
         name,
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy::default(),

@@ -186,6 +186,7 @@ impl Slot {
         let prepared = module.prepared();
         match module.entry() {
             Entry::Contract(contract) => self.call(prepared, info, contract.run(call, context)),
+            Entry::Functions(functions) => self.call(prepared, info, functions.call(call)),
             Entry::Program(program) => {
                 let stdout_max = self.shared.config.result_max;
                 self.call(prepared, info, program.run(call, stdout_max))

@@ -12,8 +12,8 @@ use crate::{
     protocol::{ScheduleInfo, ScheduleSource, TaskSummary, WorkerInfo, WorkerStatus},
     signature,
     task::{
-        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, Policy, Progress, ScheduleSpec,
-        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
+        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
+        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -197,12 +197,14 @@ pub(super) struct ModuleJson<'a> {
     grants: &'a [String],
     tasks: Vec<TaskInfoJson<'a>>,
     ungranted: &'a [UngrantedTask],
+    not_callable: &'a [NotCallable],
 }
 
 /// A task of a module.
 #[derive(Serialize)]
 pub(super) struct TaskInfoJson<'a> {
     name: &'a str,
+    full_name: Option<&'a str>,
     signature: String,
     documentation: &'a str,
     policy: &'a Policy,
@@ -231,6 +233,7 @@ impl<'a> ModuleJson<'a> {
             grants: &module.grants,
             tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
             ungranted: &module.ungranted,
+            not_callable: &module.not_callable,
         }
     }
 }
@@ -239,6 +242,7 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
     fn from(task: &'a TaskInfo) -> Self {
         Self {
             name: &task.name,
+            full_name: task.full_name.as_deref(),
             signature: signature::line(task),
             documentation: &task.documentation,
             policy: &task.policy,

@@ -26,6 +26,7 @@ mod crashes;
 mod delivery;
 mod describe;
 mod hostile;
+mod modules;
 mod schedules;
 mod unserved;
 
@@ -69,6 +70,7 @@ fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
     TaskInfo {
         name,
+        full_name: None,
         documentation,
         schema: Json::empty_object(),
         policy,
