@@ -13,8 +13,8 @@ use fastworker::{
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
-        ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec, Task, TaskId, TaskInfo,
-        TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
+        ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec, Task,
+        TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };

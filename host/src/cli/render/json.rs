@@ -13,8 +13,7 @@ use crate::{
     signature,
     task::{
         Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
-        ScheduleSpec,
-        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
         schedule::{Overlap, When},
     },
 };
