@@ -30,7 +30,9 @@ pub use checked_name::{
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
 pub use metadata::METADATA_MAX;
 pub(crate) use metadata::serialize_with_metadata;
-pub use module::{LoadFailure, MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, NotCallable, TaskInfo, UngrantedTask};
+pub use module::{
+    LoadFailure, MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, NotCallable, TAKEN_PREFIX, TaskInfo, UngrantedTask,
+};
 pub(crate) use names::named;
 pub use names::{ErrorKind, LogLevel, SerializationFormat, TaskPriority, TaskStatus, UnknownName};
 pub use new::{NewTask, Unknown};

@@ -31,6 +31,7 @@ pub mod ports;
 pub mod process;
 pub mod python;
 pub mod relay;
+pub mod servers;
 pub mod sim;
 pub mod snapshot;
 pub mod steady;

@@ -19,7 +19,12 @@ use super::{
     CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE, complete, interruption_handler, parse_bool, parse_from_str,
     render,
 };
-use crate::{runtime, shutdown::Signals, subworker::ModulesConfig, task::ModuleInfo};
+use crate::{
+    runtime::{self, inspect::add_producers},
+    shutdown::Signals,
+    subworker::ModulesConfig,
+    task::ModuleInfo,
+};
 
 // What is built, and with what.
 mod context;
@@ -42,7 +47,7 @@ mod zig;
 use context::ScratchFolder;
 pub(super) use context::{Artifact, Build, cannot};
 pub(super) use language::Language;
-pub(super) use process::{BuildOutput, kill_all};
+pub(super) use process::{BuildOutput, kill_all, quote};
 pub(super) use source::Source;
 pub(super) use tools::{MissingTools, cache_folder};
 
@@ -138,7 +143,11 @@ pub(super) fn build(
 ) -> Result<ModuleInfo, CliError> {
     let build = Build::new(source, missing, progress)?;
     let Artifact { bytes, name } = build_language(&build)?;
-    let bytes = component_of(bytes, source)?;
+    let mut bytes = component_of(bytes, source)?;
+    if source.language != Language::Rust {
+        // Rust states its language itself; the others' modules look like what their tools are made of.
+        add_producers(&mut bytes, source.language.title(), ("fastworker", env!("CARGO_PKG_VERSION")));
+    }
     let module = destination.path(source, name.as_deref().unwrap_or(&source.name));
     let cannot_write = |error| cannot("write", &module, &error).hint("choose another file with --output");
     let folder = module.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -117,8 +117,12 @@ impl ConfigFile {
         let text = read_text(path)?;
         let mut document = Document::new(&text);
         let file = document.read();
-        let errors = document.into_errors();
-        if errors.is_empty() { Ok(Self { path: Some(path.to_owned()), ..file }) } else { Err(invalid(path, errors)) }
+        let mut errors = document.into_errors();
+        if errors.is_empty() {
+            return Ok(Self { path: Some(path.to_owned()), ..file });
+        }
+        errors.extend(file.host_errors);
+        Err(invalid(path, errors))
     }
 
     /// The values of an option that the file sets.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
     gui::{self, ApiKey, GuiConfig, HealthAddress, HealthConfig},
+    runtime::grants::GrantTable,
     server::{ControlPlaneConfig, ControlPlaneWorker},
     shutdown::Signals,
     subworker::ModulesConfig,
@@ -78,6 +79,7 @@ pub(super) struct ControlPlaneCommand {
 
 /// The web interface.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Web interface")]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Gui {
     /// Host for the web interface to listen on
@@ -177,7 +179,7 @@ impl ControlPlaneCommand {
     /// # Errors
     /// Grants that contradict each other, or that this host does not have.
     pub(super) fn modules_config(&self, file: &ConfigFile) -> Result<ModulesConfig, CliError> {
-        self.modules.config(file)
+        Ok(self.modules.config(file, self.modules.grants(file)?))
     }
 
     /// Runs with further sources of modules. Calls `on_ready` once it is ready, and `on_stop` at the first signal.
@@ -190,8 +192,7 @@ impl ControlPlaneCommand {
     ) -> CommandResult {
         self.check_ports()?;
         let server = self.server.clone();
-        let mut config = self.config(file)?;
-        config.modules.sources.extend(sources);
+        let config = self.config(file, sources)?;
         let start = |signals: &Signals| {
             let control_plane = start(&config, signals, server.json)?;
             on_ready()?;
@@ -204,7 +205,12 @@ impl ControlPlaneCommand {
         })
     }
 
-    fn config(self, file: &ConfigFile) -> Result<ControlPlaneConfig, CliError> {
+    fn config(self, file: &ConfigFile, more: Vec<String>) -> Result<ControlPlaneConfig, CliError> {
+        // Without modules nothing is granted, so what the file grants need not exist here.
+        let runs_modules = self.modules.has_sources() || !more.is_empty();
+        let grants = if runs_modules { self.modules.grants(file)? } else { GrantTable::default() };
+        let mut modules = self.modules.config(file, grants);
+        modules.sources.extend(more);
         Ok(ControlPlaneConfig {
             worker_id: self.worker_id,
             base_address: self.base_address,
@@ -220,7 +226,7 @@ impl ControlPlaneCommand {
             cluster_id: self.cluster_id,
             health: self.gui.health(),
             gui: self.gui.config(),
-            modules: self.modules.config(file)?,
+            modules,
             ..ControlPlaneConfig::default()
         })
     }

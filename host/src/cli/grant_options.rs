@@ -1,5 +1,7 @@
 //! The options that grant something to guests.
 
+use std::{fmt::Display, str::FromStr};
+
 use clap::Args;
 
 use super::{CliError, EXIT_USAGE, config_file::ConfigFile, parse_from_str, usage};
@@ -7,30 +9,40 @@ use crate::runtime::grants::{DirGrant, EnvGrant, Grant, GrantTable, HttpGrant, S
 
 /// What guests may reach. Nothing by default.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Grants, each for all modules, or for one as MODULE@GRANT; can be repeated")]
+#[command(next_help_heading = "Grants (each for all modules, or for one as MODULE@GRANT; can be repeated)")]
 pub(super) struct GrantOptions {
     /// Give guests an environment variable; without =VALUE, with its value here
-    #[arg(long, env = "FASTWORKER_ALLOW_ENV", hide_env_values = true, value_name = "NAME[=VALUE]", value_delimiter = '\n',
-          value_parser = parse_from_str::<Scoped<EnvGrant>>)]
-    allow_env: Vec<Scoped<EnvGrant>>,
+    #[arg(long, env = "FASTWORKER_ALLOW_ENV", hide_env_values = true, value_name = "NAME[=VALUE]",
+          value_parser = parse_lines::<EnvGrant>)]
+    allow_env: Vec<Lines<EnvGrant>>,
     /// Give guests a secret as an environment variable, and mask it in all that they write. A guest can still encode
     /// it: give secrets only to modules that you trust with them
     #[arg(long, env = "FASTWORKER_SECRET", hide_env_values = true, value_name = "NAME=file:PATH|env:VARIABLE",
-          value_delimiter = '\n', value_parser = parse_from_str::<Scoped<SecretGrant>>)]
-    secret: Vec<Scoped<SecretGrant>>,
+          value_parser = parse_lines::<SecretGrant>)]
+    secret: Vec<Lines<SecretGrant>>,
     /// Give guests a folder, at the path GUEST; with :ro, without the right to change it
-    #[arg(long, env = "FASTWORKER_ALLOW_DIR", value_name = "FOLDER::GUEST[:ro]", value_delimiter = '\n',
-          value_parser = parse_from_str::<Scoped<DirGrant>>)]
-    allow_dir: Vec<Scoped<DirGrant>>,
+    #[arg(long, env = "FASTWORKER_ALLOW_DIR", value_name = "FOLDER::GUEST[:ro]",
+          value_parser = parse_lines::<DirGrant>)]
+    allow_dir: Vec<Lines<DirGrant>>,
     /// Let guests send HTTP requests to a host, or only those below a path and with these methods. HOST is a name,
     /// an address, *.example.com or * for all public hosts
-    #[arg(long, env = "FASTWORKER_ALLOW_HTTP", value_name = "HOST[:PORT][/PATH][#METHODS]", value_delimiter = '\n',
-          value_parser = parse_from_str::<Scoped<HttpGrant>>)]
-    allow_http: Vec<Scoped<HttpGrant>>,
+    #[arg(long, env = "FASTWORKER_ALLOW_HTTP", value_name = "HOST[:PORT][/PATH][#METHODS]",
+          value_parser = parse_lines::<HttpGrant>)]
+    allow_http: Vec<Lines<HttpGrant>>,
     /// Let guests open TCP connections to a host and port
-    #[arg(long, env = "FASTWORKER_ALLOW_TCP", value_name = "HOST:PORT", value_delimiter = '\n',
-          value_parser = parse_from_str::<Scoped<TcpGrant>>)]
-    allow_tcp: Vec<Scoped<TcpGrant>>,
+    #[arg(long, env = "FASTWORKER_ALLOW_TCP", value_name = "HOST:PORT",
+          value_parser = parse_lines::<TcpGrant>)]
+    allow_tcp: Vec<Lines<TcpGrant>>,
+}
+
+/// The grants in one value of an option: one in each line, so that a variable can have several.
+#[derive(Clone, Debug)]
+struct Lines<G>(Vec<Scoped<G>>);
+
+fn parse_lines<G: FromStr<Err: Display>>(text: &str) -> Result<Lines<G>, String> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let grants = lines.map(parse_from_str::<Scoped<G>>).collect::<Result<Vec<_>, _>>()?;
+    if grants.is_empty() { Err("write a grant".into()) } else { Ok(Lines(grants)) }
 }
 
 /// Where a grant is from.
@@ -86,8 +98,8 @@ impl GrantOptions {
 
     /// The grants of flags and variables.
     fn given(&self) -> Vec<SourcedGrant> {
-        fn sourced<G: Clone>(scoped: &[Scoped<G>], wrap: fn(G) -> Grant) -> Vec<SourcedGrant> {
-            let grants = scoped.iter().map(|Scoped { module, grant }| {
+        fn sourced<G: Clone>(lines: &[Lines<G>], wrap: fn(G) -> Grant) -> Vec<SourcedGrant> {
+            let grants = lines.iter().flat_map(|lines| &lines.0).map(|Scoped { module, grant }| {
                 let (module, grant) = (module.clone(), wrap(grant.clone()));
                 let option = grant.kind().option();
                 let source =

@@ -15,6 +15,7 @@ const DESCRIPTORS_MIN: usize = 40;
 
 /// The options for the log of a server, its shutdown and its readiness.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
 pub(super) struct ServerOptions {
     /// Minimum log level: trace, debug, info, warn or error. Individual targets can have their own level, as
     /// in info,task=debug

@@ -7,14 +7,15 @@ use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
 use super::{
-    ADDRESS_VARIABLE, CliError, CommandResult, DISCOVERY_VARIABLE, ModuleOptions, ServerOptions, complete,
-    config_file::ConfigFile, parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
-    values::parse_worker_id,
+    ADDRESS_VARIABLE, CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
+    config_file::ConfigFile,
+    parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
+    values::{parse_modules_from, parse_worker_id},
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     shutdown::Signals,
-    subworker::{SubWorker, SubWorkerConfig},
+    subworker::{ModuleFilter, SubWorker, SubWorkerConfig},
     task::SerializationFormat,
 };
 
@@ -45,6 +46,10 @@ pub(super) struct SubworkerCommand {
     /// Maximum time to wait at startup for the control plane, and for another worker with the same id to leave
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = parse_positive_duration, value_name = "DURATION")]
     timeout: Duration,
+    /// Take modules from the control plane: control-plane for all, or control-plane:NAME,NAME for some. New versions
+    /// are taken, too [default: control-plane, without --task-modules]
+    #[arg(long, env = "FASTWORKER_MODULES_FROM", value_name = "SOURCE", value_parser = parse_modules_from)]
+    modules_from: Option<ModuleFilter>,
     #[command(flatten)]
     modules: ModuleOptions,
     #[command(flatten)]
@@ -53,13 +58,20 @@ pub(super) struct SubworkerCommand {
 
 impl SubworkerCommand {
     pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
+        let modules = self.modules.config(file, self.modules.grants(file)?);
+        if modules.concurrency == 0 {
+            let message = "a subworker with --concurrency 0 would run no tasks";
+            return Err(CliError::new(EXIT_USAGE, message).hint("use 1 or more; a control plane can have 0"));
+        }
+        let all = || modules.sources.is_empty().then_some(ModuleFilter::All);
         let config = SubWorkerConfig {
+            modules_from_control_plane: self.modules_from.or_else(all),
             worker_id: self.worker_id,
             control_plane_address: self.control_plane_address,
             base_address: self.base_address,
             discovery_address: self.discovery_address,
             serialization_format: self.serialization_format,
-            modules: self.modules.config(file)?,
+            modules,
             timeout: self.timeout,
         };
         let json = self.server.json;
@@ -81,7 +93,7 @@ impl SubworkerCommand {
             );
             if json {
                 render::print_ready(&config.worker_id, &config.control_plane_address, None, None, cluster)?;
-                if !config.modules.sources.is_empty() {
+                if !config.modules.sources.is_empty() || config.modules_from_control_plane.is_some() {
                     print_when_loaded(&config.worker_id, subworker.loading());
                 }
             }

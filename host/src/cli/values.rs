@@ -3,7 +3,12 @@
 //! An error states in one sentence what to write instead. It does not repeat the value, since [`super::usage`]
 //! reports that together with the option.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    str::FromStr,
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -11,6 +16,7 @@ use crate::{
     clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::{Json, NotJson},
+    subworker::ModuleFilter,
     task::{InvalidScheduleName, TASK_ID_MAX, TaskId, TaskName, WorkerId},
 };
 
@@ -56,6 +62,18 @@ pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("write a duration longer than 0, such as 30s".into()),
         duration => Ok(duration),
     }
+}
+
+/// Parses `control-plane` or `control-plane:NAME,NAME`.
+pub(super) fn parse_modules_from(text: &str) -> Result<ModuleFilter, String> {
+    const FORMS: &str = "write control-plane for all of its modules, or control-plane:NAME,NAME for some";
+    let names = text.trim().strip_prefix("control-plane").ok_or(FORMS)?;
+    if names.is_empty() {
+        return Ok(ModuleFilter::All);
+    }
+    let names: BTreeSet<String> =
+        names.strip_prefix(':').ok_or(FORMS)?.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.contains("") { Err(FORMS.into()) } else { Ok(ModuleFilter::Named(names)) }
 }
 
 /// Parses a whole number from `MIN` to `MAX`, both included.

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     clock::Now,
     protocol::{
-        self, FRAME_ITEMS_MAX, Lookup, RefusalCode, Reply, Request, Welcome, WorkerReply, WorkerRequest,
+        self, ChunkQuery, FRAME_ITEMS_MAX, Lookup, OfferedModule, RefusalCode, Reply, Request, Welcome, WorkerReply,
+        WorkerRequest,
         codec::{self, Unreadable},
         python_compat::{self, Call, Malformed},
     },
@@ -153,16 +154,37 @@ impl Service for ClientService {
     fn disconnected(&self, _peer: Peer) {}
 }
 
+/// Reads parts of modules for subworkers.
+pub trait ChunkReader: Send + Sync {
+    /// Replies with the part of a module that begins at `offset`, now or later, without blocking.
+    fn read(&self, from: Peer, module: OfferedModule, offset: u64, reply_to: ReplyTo);
+}
+
 /// Serves subworkers.
-#[derive(Debug)]
 pub struct WorkerService {
     core: Arc<Core>,
+    /// None if this control plane has no modules.
+    chunks: Option<Box<dyn ChunkReader>>,
+}
+
+impl std::fmt::Debug for WorkerService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerService").field("has_modules", &self.chunks.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl WorkerService {
     /// Creates the service for subworkers.
-    pub fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub fn new(core: Arc<Core>, chunks: Option<Box<dyn ChunkReader>>) -> Self {
+        Self { core, chunks }
+    }
+
+    fn read_chunk(&self, from: Peer, query: &ChunkQuery, reply_to: ReplyTo) {
+        let Some(chunks) = &self.chunks else { return self.core.enter(|state, _| state.refuse_chunk(reply_to)) };
+        match self.core.enter(|state, _| state.offered_module(query.worker, &query.hash)) {
+            Ok(module) => chunks.read(from, module, query.offset, reply_to),
+            Err(reply) => reply_to.send(AnyReply::Worker(reply)),
+        }
     }
 }
 
@@ -171,6 +193,7 @@ impl Service for WorkerService {
         let format = codec::form(body).unwrap_or_default();
         let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {
+            Ok(WorkerRequest::Chunk(query)) => self.read_chunk(from, &query, reply_to),
             Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), reply_to)),
             Err(error) => reply_to.send(AnyReply::Worker(WorkerReply::Refused(error.into()))),
         }
@@ -202,6 +225,8 @@ pub fn serve_worker(
         WorkerRequest::Drain(worker) => state.drain_worker(now, worker, reply_to),
         WorkerRequest::Leave(worker) => state.leave(now, worker, reply_to),
         WorkerRequest::Catalog(change) => state.change_catalog(now, change, reply_to),
+        WorkerRequest::Modules(query) => state.modules(now, &query, reply_to),
+        WorkerRequest::Chunk(_) => state.refuse_chunk(reply_to),
     }
 }
 

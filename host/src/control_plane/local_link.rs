@@ -43,6 +43,10 @@ impl Link for LocalLink {
 
     fn rediscover(&self) {}
 
+    fn modules_loaded(&self) {
+        self.0.enter(|state, _| state.modules_loaded());
+    }
+
     fn work_timeout(&self, _has_outcomes: bool) -> Duration {
         WAIT_MAX + Duration::from_secs(5)
     }

@@ -9,7 +9,7 @@
 //!
 //! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
 //! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work`
-//! (slots), `heartbeats`, `catalog`, `callbacks`, `parked` (long polls), `events`, `unserved` (names that no
+//! (slots), `heartbeats`, `catalog`, `modules` (which subworkers take), `callbacks`, `parked` (long polls), `events`, `unserved` (names that no
 //! worker serves), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and
 //! `stats` only read.
 //!
@@ -51,6 +51,7 @@ mod grants;
 mod heartbeats;
 mod isolation;
 mod limits;
+mod modules;
 mod outbox;
 mod parked;
 mod query;
@@ -70,6 +71,7 @@ pub use limits::{
     BEAT_INTERVAL_MIN, DELIVERY_MAX, ETA_CHECK_INTERVAL, LEASE_GRACE, LOSSES_MAX, Limits, PREFETCH_TIME_MAX,
     RECHECK_DELAY, STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
 };
+use modules::OfferedModules;
 pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
 use parked::{Parked, ParkedId, WaitCondition};
 pub use query::TaskDetail;
@@ -103,6 +105,8 @@ pub struct State<R> {
     /// Until when workers are expected to connect, after the start and after each loss.
     workers_expected_until: Now,
     registry: WorkerRegistry<R>,
+    /// The modules that subworkers can take.
+    offered: OfferedModules,
     results: Results,
     /// Time of the timer for the oldest result, if it is set.
     result_expiry_timer: Option<Moment>,
@@ -163,6 +167,7 @@ impl<R: Responder> State<R> {
             unserved_check: Moment::NEVER,
             workers_expected_until: Now::default(),
             registry: WorkerRegistry::default(),
+            offered: OfferedModules::default(),
             result_expiry_timer: None,
             sessions: Sessions::default(),
             has_session_timer: false,
@@ -287,7 +292,9 @@ impl<R: Responder> State<R> {
             }
         }
         let beats: Vec<R> = self.registry.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
-        for reply_to in beats {
+        let queries: Vec<R> =
+            self.registry.iter_mut().filter_map(|(_, worker)| Some(worker.module_query.take()?.0)).collect();
+        for reply_to in beats.into_iter().chain(queries) {
             self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }

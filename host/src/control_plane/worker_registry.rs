@@ -22,10 +22,11 @@ use crate::{
 };
 
 mod catalog;
+mod declared;
 mod worker;
 
 pub use catalog::NameDiff;
-use catalog::{CatalogEntry, ServedName, catalog_bytes, catalog_names, is_loading, leaving};
+use catalog::{CatalogEntry, ServedName, catalog_bytes, is_loading, leaving, served_names};
 pub use worker::{Arrival, Mean, SlotRecord, WorkerRecord};
 
 /// Timeout of a worker that sends nothing.
@@ -64,6 +65,9 @@ pub struct WorkerRegistry<R> {
     served_names: BTreeMap<Arc<str>, ServedName>,
     /// Names that no worker serves any more, until when they may return, and their policy.
     recent_names: BTreeMap<Arc<str>, (Moment, Policy)>,
+    /// Task names that the control plane's own worker has but cannot run, as it has no slots, and their policy. Their
+    /// tasks wait without a limit.
+    declared_names: BTreeMap<Arc<str>, Policy>,
     /// Workers that have a parked slot and are not reserved, by load.
     idle: BTreeSet<(usize, WorkerKey)>,
     /// Number of slots of all workers.
@@ -84,6 +88,7 @@ impl<R> Default for WorkerRegistry<R> {
             workers: BTreeMap::new(),
             served_names: BTreeMap::new(),
             recent_names: BTreeMap::new(),
+            declared_names: BTreeMap::new(),
             idle: BTreeSet::new(),
             slots: 0,
             catalog_bytes: 0,
@@ -95,8 +100,9 @@ impl<R> Default for WorkerRegistry<R> {
 }
 
 impl<R> WorkerRegistry<R> {
-    /// Returns the refusal of a registration, if it is refused.
-    pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
+    /// Returns the refusal of a registration, if it is refused. `peer` is none for the control plane's own worker, which
+    /// may have no slots.
+    pub fn refusal(&self, registration: &Registration, peer: Option<Peer>) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
         let (code, message) = if let Err(invalid) = WorkerId::check(worker_id) {
             (RefusalCode::WorkerIdInvalid, invalid.to_string())
@@ -104,7 +110,7 @@ impl<R> WorkerRegistry<R> {
             let message =
                 format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters");
             (RefusalCode::BadRequest, message)
-        } else if !(1..=SLOTS_MAX).contains(slots) {
+        } else if !(u32::from(peer.is_some())..=SLOTS_MAX).contains(slots) {
             (RefusalCode::BadRequest, format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
         } else if self.workers.len() >= WORKERS_MAX {
             let message = format!("{WORKERS_MAX} workers are connected already, which is the limit");
@@ -138,7 +144,8 @@ impl<R> WorkerRegistry<R> {
     /// Adds a worker. `peer` is none for the control plane's own. Returns the names that no worker served before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
         let key = WorkerKey(registration.worker);
-        let names = catalog_names(&registration.modules);
+        self.declare_names(&registration.modules, registration.slots);
+        let names = served_names(&registration.modules, registration.slots);
         let new = names.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
         self.lost.retain(|(_, lost)| lost.id != registration.worker_id);
         self.slots += registration.slots as usize;
@@ -154,6 +161,7 @@ impl<R> WorkerRegistry<R> {
     /// more.
     pub fn remove(&mut self, now: Now, key: WorkerKey, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
+        self.declare_names(&[], worker.size);
         self.slots -= worker.size as usize;
         self.changes.extend(TaskChange::of(&worker.modules, false));
         self.catalog_bytes -= worker.catalog_bytes;
@@ -174,8 +182,10 @@ impl<R> WorkerRegistry<R> {
 
     /// Replaces the catalog of a worker. A name that is removed this way is not expected to return.
     pub fn change(&mut self, key: WorkerKey, modules: Vec<ModuleInfo>) -> NameDiff {
+        let Some(size) = self.workers.get(&key).map(|worker| worker.size) else { return NameDiff::default() };
+        self.declare_names(&modules, size);
         let Some(worker) = self.workers.get_mut(&key) else { return NameDiff::default() };
-        let entries = catalog_names(&modules);
+        let entries = served_names(&modules, size);
         let kept = |name: &Arc<str>| worker.names.get(name).copied().unwrap_or_default();
         let names = entries.keys().map(|name| (name.clone(), kept(name))).collect();
         let before = mem::replace(&mut worker.names, names);
@@ -330,8 +340,9 @@ impl<R> WorkerRegistry<R> {
     pub fn served_or_recent(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         let served = self.served_names.get_key_value(name).map(|(name, served)| (name, &served.policy));
         served.or_else(|| {
-            let (name, (until, policy)) = self.recent_names.get_key_value(name)?;
-            (*until > now).then_some((name, policy))
+            let recent = self.recent_names.get_key_value(name).filter(|(_, (until, _))| *until > now);
+            let recent = recent.map(|(name, (_, policy))| (name, policy));
+            recent.or_else(|| self.declared_names.get_key_value(name))
         })
     }
 
@@ -342,8 +353,8 @@ impl<R> WorkerRegistry<R> {
 
     /// Returns the task names that new tasks can use, for suggestions: at most [`SUGGESTED_FROM_MAX`] of them.
     pub fn open_names(&self) -> impl Iterator<Item = &str> {
-        let open = self.served_names.iter().filter(|(_, served)| !served.is_leaving());
-        open.take(SUGGESTED_FROM_MAX).map(|(name, _)| &**name)
+        let open = self.served_names.iter().filter(|(_, served)| !served.is_leaving()).map(|(name, _)| name);
+        open.chain(self.declared_names.keys()).take(SUGGESTED_FROM_MAX).map(|name| &**name)
     }
 
     /// Returns the tasks that were added and removed since the last call.

@@ -10,6 +10,7 @@ use std::time::Duration;
 mod callback;
 mod client;
 pub mod codec;
+mod modules;
 pub mod python_compat;
 mod query;
 mod refusal;
@@ -22,6 +23,7 @@ pub use client::{
     Collect, Collected, Follow, Found, Lookup, Notify, Reply, Reports, Request, Submit, Submitted, Welcome, WorkerInfo,
     WorkerStatus,
 };
+pub use modules::{Blob, CHUNK_MAX, Chunk, ChunkQuery, ModuleList, ModulesQuery, OfferedModule};
 pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 pub use refusal::{Refusal, RefusalCode};
 pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};

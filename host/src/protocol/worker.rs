@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{FRAME_ITEMS_MAX, HOLDS_MAX, NOTE_REPORTS_MAX, Refusal};
+use super::{Chunk, ChunkQuery, FRAME_ITEMS_MAX, HOLDS_MAX, ModuleList, ModulesQuery, NOTE_REPORTS_MAX, Refusal};
 use crate::{
     bounded::at_most,
     json::Json,
@@ -33,6 +33,11 @@ pub enum WorkerRequest {
     /// Requests a change of the worker's modules. Its reply is [`WorkerReply::Noted`], or
     /// [`WorkerReply::Declined`] if unfinished tasks could not run any more.
     Catalog(CatalogChange),
+    /// Requests the list of the control plane's modules. Its reply is [`WorkerReply::Modules`] as soon as the list
+    /// differs from the known one.
+    Modules(ModulesQuery),
+    /// Requests a part of a module. Its reply is [`WorkerReply::Chunk`].
+    Chunk(ChunkQuery),
 }
 
 /// Registration of a subworker.
@@ -183,6 +188,10 @@ pub enum WorkerReply {
     /// Reply to [`WorkerRequest::Register`]: another worker of that worker id is connected. Repeat the request: it
     /// may be about to leave, or be lost.
     IdInUse(Refusal),
+    /// Reply to [`WorkerRequest::Modules`].
+    Modules(ModuleList),
+    /// Reply to [`WorkerRequest::Chunk`].
+    Chunk(Chunk),
 }
 
 /// Command to a subworker.

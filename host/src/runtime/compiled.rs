@@ -5,30 +5,26 @@
 //! derived from the module, the compiler's version and its settings, with the right BLAKE3 hash.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use wasmtime::{Config, Engine, Precompiled, component::Component};
 
 use super::{
-    Inner,
-    compiler::{self, CompileJob},
+    Inner, cache_dir,
+    compiler::{self, CompileJob, CompiledCode},
     error::ModuleError,
     fingerprint::fingerprint,
 };
-use crate::clock::Timestamp;
 
 /// The first bytes of a cached file, with the version of the format.
 const MAGIC: &[u8; 8] = b"fwcode01";
 /// The extension of cached files.
 const EXTENSION: &str = "fwcode";
-/// Code that was not used for this long is removed.
-const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
 /// Maximum bytes in the directory; beyond it, the least recently used code is removed.
 const CACHE_BYTES_MAX: u64 = 2 << 30;
 
@@ -65,6 +61,8 @@ pub(super) struct Code {
     bytes: Vec<u8>,
     /// Whether it was read from the directory.
     pub(super) is_cached: bool,
+    /// Peak memory of its compiler in bytes, if it was compiled now and the memory is known.
+    pub(super) compile_memory: Option<u64>,
 }
 
 /// The directory of compiled code. Disabled if it cannot be trusted.
@@ -73,22 +71,11 @@ pub(super) struct Cache {
     dir: Option<PathBuf>,
 }
 
-/// The reason why a directory is not used.
-#[derive(Debug, thiserror::Error)]
-enum Untrusted {
-    #[error("{}", crate::system::explain(.0))]
-    Io(#[from] io::Error),
-    #[error("it belongs to another user")]
-    Owner,
-    #[error("others may write to it (mode {mode:o}): run chmod 700 on it")]
-    Mode { mode: u32 },
-}
-
 impl Cache {
     /// Opens or creates `dir`. A directory that cannot be trusted is not used, with a warning.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let Some(dir) = dir else { return Self { dir: None } };
-        match prepare(dir) {
+        match cache_dir::prepare(dir) {
             Ok(()) => Self { dir: Some(dir.to_owned()) },
             Err(why) => {
                 tracing::warn!(dir = %dir.display(), %why, "no cache of compiled code: modules are compiled at each start");
@@ -100,7 +87,7 @@ impl Cache {
     /// The code of a component whose BLAKE3 is `hash`, if it is in the directory.
     pub(super) fn get(&self, engine: &Engine, hash: &blake3::Hash) -> Option<Code> {
         let dir = self.dir.as_ref()?;
-        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, is_cached: true })
+        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, is_cached: true, compile_memory: None })
     }
 
     /// Compiles a trusted component on this thread, for engines with these settings.
@@ -109,7 +96,7 @@ impl Cache {
     /// wasmtime's, if the component is not valid.
     pub(super) fn compile_here(settings: &Config, bytes: &[u8]) -> wasmtime::Result<Code> {
         let engine = Engine::new(settings.clone().parallel_compilation(false))?;
-        Ok(Code { bytes: engine.precompile_component(bytes)?, is_cached: false })
+        Ok(Code { bytes: engine.precompile_component(bytes)?, is_cached: false, compile_memory: None })
     }
 
     /// Whether the directory has a file for the code of a component. The file may be unusable.
@@ -129,38 +116,18 @@ impl Cache {
         job: &CompileJob<'a>,
     ) -> Result<Code, ModuleError> {
         let engine = &runtime.engines[0].engine;
-        let code = compiler::compile(runtime, bytes, job)?;
+        let CompiledCode { bytes: code, memory } = compiler::compile(runtime, bytes, job)?;
         if let Some(dir) = &self.dir {
             let path = dir.join(file_name(engine, hash));
-            if let Err(error) = write(dir, &path, &code) {
+            let hash = blake3::hash(&code);
+            if let Err(error) = cache_dir::write(dir, &path, &[MAGIC, hash.as_bytes(), &code]) {
                 let error = crate::system::explain(&error);
                 tracing::warn!(path = %crate::escape::path(&path), error, "compiled code could not be cached");
             }
-            remove_unused(dir, &path, CACHE_BYTES_MAX);
+            cache_dir::remove_unused(dir, &path, &[EXTENSION], CACHE_BYTES_MAX);
         }
-        Ok(Code { bytes: code, is_cached: false })
+        Ok(Code { bytes: code, is_cached: false, compile_memory: Some(memory).filter(|memory| *memory > 0) })
     }
-}
-
-fn prepare(dir: &Path) -> Result<(), Untrusted> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let meta = fs::metadata(dir)?;
-    let mode = meta.mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(Untrusted::Mode { mode });
-    }
-    // The owner of a new file is the user of this process.
-    let probe = unused_path(dir);
-    let created = File::create_new(&probe).and_then(|file| file.metadata());
-    fs::remove_file(&probe).ok();
-    if created?.uid() == meta.uid() { Ok(()) } else { Err(Untrusted::Owner) }
-}
-
-/// A path in `dir` that no other process or thread uses.
-fn unused_path(dir: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    dir.join(format!(".{}-{count}-{}.{EXTENSION}", std::process::id(), Timestamp::now().micros()))
 }
 
 /// The name of the cached file for this module, compiler and settings.
@@ -212,74 +179,12 @@ fn read_checked(path: &Path) -> io::Result<Vec<u8>> {
     Ok(code)
 }
 
-/// Writes a temporary file and renames it, so that a reader never sees half a file.
-fn write(dir: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
-    let temporary = unused_path(dir);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = file
-        .write_all(MAGIC)
-        .and_then(|()| file.write_all(blake3::hash(code).as_bytes()))
-        .and_then(|()| file.write_all(code))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        fs::remove_file(&temporary).ok();
-    }
-    written
-}
-
-/// Removes cached files that were not used for [`UNUSED_MAX`], also temporary ones that a crash left
-/// behind, and then the least recently used until at most `bytes_max` are left. Keeps `newest`.
-fn remove_unused(dir: &Path, newest: &Path, bytes_max: u64) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    let is_ours = |path: &PathBuf| path.extension() == Some(EXTENSION.as_ref()) && path.as_path() != newest;
-    let mut files: Vec<(Duration, u64, PathBuf)> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(is_ours)
-        .filter_map(|path| {
-            let meta = fs::metadata(&path).ok()?;
-            // An mtime in the future means clock skew; treat it as just used.
-            let unused = meta.modified().ok()?.elapsed().unwrap_or_default();
-            Some((unused, meta.len(), path))
-        })
-        .collect();
-    files.sort();
-    let mut bytes = fs::metadata(newest).map_or(0, |meta| meta.len());
-    for (unused, size, path) in files {
-        bytes = bytes.saturating_add(size);
-        if unused > UNUSED_MAX || bytes > bytes_max {
-            fs::remove_file(path).ok();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::runtime::fixtures;
-
-    #[test]
-    fn the_most_recently_used_code_is_kept_within_the_limits() {
-        let dir = fixtures::TestDir::new();
-        let file = |name: &str, unused: Duration| {
-            let path = dir.write(name, [0; 100]);
-            let file = File::options().append(true).open(&path).expect("a file");
-            file.set_modified(SystemTime::now() - unused).expect("a time");
-            path
-        };
-        let hours = Duration::from_hours;
-        let ancient = file("ancient.fwcode", UNUSED_MAX + hours(1));
-        let old = file("old.fwcode", hours(3));
-        let older = file("older.fwcode", hours(4));
-        let recent = file("recent.fwcode", hours(1));
-        let others = file("others.txt", UNUSED_MAX + hours(1));
-        let newest = file("newest.fwcode", hours(5));
-        remove_unused(dir.path(), &newest, 300);
-        let remaining = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
-        assert_eq!(remaining, [false, true, false, true, true, true]);
-        remove_unused(dir.path(), &newest, 0);
-        assert!(newest.exists() && !recent.exists() && !old.exists());
-    }
 
     #[test]
     fn anything_but_a_file_in_place_of_cached_code_never_blocks() {
@@ -297,7 +202,9 @@ mod tests {
         }
         // All but the directory can be replaced.
         for name in ["pipe", "link", "socket", "huge", "other"] {
-            write(dir.path(), &path(name), b"code").expect("enough space");
+            let hash = blake3::hash(b"code");
+            let parts: [&[u8]; 3] = [MAGIC, hash.as_bytes(), b"code"];
+            cache_dir::write(dir.path(), &path(name), &parts).expect("enough space");
             assert_eq!(read(&path(name)).as_deref(), Some(b"code".as_slice()), "{name}");
         }
     }

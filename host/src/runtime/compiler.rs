@@ -38,7 +38,7 @@ mod precompile;
 
 mod semaphore;
 
-pub(super) use self::semaphore::CompileSemaphore;
+pub(super) use self::{protocol::CompiledCode, semaphore::CompileSemaphore};
 
 /// The only argument of a program that is started to compile a module.
 pub const COMPILE_ARGUMENT: &str = "compile-module";
@@ -140,13 +140,16 @@ impl<'a> CompileJob<'a> {
 /// # Errors
 /// [`ModuleError::Invalid`] if it is not a component, [`ModuleError::Compile`] if it cannot be compiled within its
 /// limits.
-pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], job: &CompileJob<'a>) -> Result<Vec<u8>, ModuleError> {
+pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], job: &CompileJob<'a>) -> Result<CompiledCode, ModuleError> {
     let permit = job.permit.take().or_else(|| runtime.semaphore.acquire(|| job.is_unwanted()));
     let permit = permit.ok_or(CompileError::Unwanted)?;
     let config = &runtime.config;
     let profile = &runtime.engines[0];
     match &config.compiler {
-        Compiler::InProcess => in_process(runtime, bytes, job.threads),
+        Compiler::InProcess => {
+            let bytes = in_process(runtime, bytes, job.threads)?;
+            Ok(CompiledCode { bytes, memory: 0 })
+        }
         Compiler::Binary(program) => {
             let (memory_max, memory_limit) = memory_limit(config.compile_memory_max);
             let request = Request {

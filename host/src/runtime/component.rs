@@ -69,17 +69,6 @@ fn call_mode_of(interface: &str, function: &str) -> CallMode {
     }
 }
 
-/// Whether modules can import an interface. What it reaches is another question, which each call is asked.
-pub(super) fn is_provided(interface: &str) -> bool {
-    let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
-    const PACKAGES: [&str; 7] =
-        ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-    match name {
-        "fastworker:task/host" => version.starts_with("1."),
-        _ => PACKAGES.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2."),
-    }
-}
-
 fn can_wait(interface: &str, function: &str) -> bool {
     match interface {
         "wasi:io/poll" => matches!(function, "poll" | "[method]pollable.block"),
@@ -127,12 +116,5 @@ mod tests {
         );
         assert_eq!(of("wasi:cli/stdout@0.2.6", "get-stdout"), CallMode::Sync);
         assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), CallMode::SyncInRuntime);
-    }
-
-    #[test]
-    fn versions_that_are_not_served_are_not_provided() {
-        assert!(is_provided("fastworker:task/host@1.0.0") && is_provided("wasi:cli/stdout@0.2.3"));
-        assert!(!is_provided("fastworker:task/host@2.0.0") && !is_provided("wasi:cli/stdout@0.3.0"));
-        assert!(is_provided("wasi:http/types@0.2.0") && !is_provided("mine:own/thing"));
     }
 }

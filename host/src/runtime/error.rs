@@ -77,6 +77,9 @@ pub enum ModuleError {
     /// It cannot be compiled within its limits, or not now.
     #[error("the module is not compiled: {0}")]
     Compile(#[from] CompileError),
+    /// It did not arrive from the control plane.
+    #[error("the module cannot be taken from the control plane: {0}. It will be retried")]
+    Transfer(#[from] TransferError),
     /// It is a component without functions.
     #[error("the file is a component without functions: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
@@ -91,13 +94,13 @@ pub enum ModuleError {
         /// The reason why it cannot be called.
         reason: String,
     },
-    /// It imports an interface that fastworker does not have.
-    #[error(
-        "the module imports {interface}, which fastworker does not provide: it provides fastworker:task/host@1, WASI 0.2 and wasi:http 0.2"
-    )]
+    /// It imports an interface that nothing provides.
+    #[error("the module imports {interface}, {problem}")]
     Import {
         /// The interface.
         interface: String,
+        /// What is near, and what to do.
+        problem: String,
     },
     /// A folder that is granted to it cannot be opened.
     #[error("{0}")]
@@ -158,6 +161,34 @@ impl ModuleError {
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self, Self::Compile(error) if error.is_temporary())
     }
+}
+
+/// A module could not be taken from the control plane.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// It is larger than a module may be.
+    #[error("it is too large: {size} bytes, limit {max}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// It cannot be stored here.
+    #[error("it cannot be stored in the cache folder: {}", crate::system::explain(.0))]
+    Store(io::Error),
+    /// What arrived is something else.
+    #[error("it arrived damaged: its content does not have its hash")]
+    Damaged,
+    /// The control plane does not have its bytes.
+    #[error("the control plane lists this version, but does not have it any more")]
+    Gone,
+    /// The control plane sent something else than the requested part.
+    #[error("the control plane sent another part than the requested one")]
+    WrongPart,
+    /// The control plane refused.
+    #[error("the control plane refused: {0}")]
+    Refused(String),
 }
 
 /// A module could not be compiled within its limits, or its compiler failed.

@@ -8,6 +8,7 @@ mod dir;
 mod env;
 mod host;
 mod http;
+mod import;
 mod kind;
 mod need;
 mod scoped;
@@ -21,6 +22,7 @@ pub use self::{
     env::{EnvError, EnvGrant},
     host::{HostError, HostPattern},
     http::{HttpError, HttpGrant, HttpScheme},
+    import::ImportAccess,
     kind::{GrantError, GrantKind},
     need::{Need, NeedError},
     scoped::Scoped,

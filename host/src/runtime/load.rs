@@ -24,12 +24,13 @@ use super::{
     compiled::{self, Code, Instantiable},
     compiler::CompileJob,
     component,
-    contract_v1::{self, Exports, RegisterResults, TASKS},
+    contract_v1::{self, Exports, RegisterResults},
     ending,
     engine::EngineProfile,
     entry::{Contract, Entry},
     error::ModuleError,
     host_errors::explain,
+    mismatch,
     module::{LoadedModule, Module, module_name},
     output::cut,
     plain::Exported,
@@ -64,11 +65,26 @@ pub(super) fn load_bytes<'a>(
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
+    load_code(runtime, path, bytes, code, job)
+}
+
+/// Loads the compiled code of the bytes that were read from `path`.
+pub(super) fn load_code<'a>(
+    runtime: &'a Inner,
+    path: &Path,
+    bytes: &[u8],
+    code: Code,
+    job: &CompileJob<'a>,
+) -> Result<Module, ModuleError> {
     job.release_permit();
     job.lower_priority();
+    let hash = blake3::hash(bytes);
     let registered = match instantiate_and_register(runtime, path, &code) {
         // Cached code that no engine accepts.
-        Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, path, &compile()?),
+        Err(ModuleError::Invalid(_)) if code.is_cached => {
+            let code = runtime.cache.compile(runtime, &hash, bytes, job)?;
+            instantiate_and_register(runtime, path, &code)
+        }
         result => result,
     };
     let RegisteredModule { prepared, entry, mut tasks, not_callable, imports, engine } = registered?;
@@ -251,8 +267,8 @@ impl Inner {
 }
 
 fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
-    if exports.iter().any(|export| export == TASKS) {
-        return ModuleError::Contract(format!("{TASKS} has no register or no run"));
+    if let Some(problem) = mismatch::of_exports(&exports) {
+        return ModuleError::Contract(problem);
     }
     match not_callable.into_iter().next() {
         Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
@@ -260,11 +276,11 @@ fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError
     }
 }
 
-/// The error of a component that could not be linked: an import that is not provided, or of the wrong type.
+/// The error of a component that could not be linked: an import that nothing provides, or of the wrong type.
 fn not_linked(engine: &Engine, component: &Component, error: &wasmtime::Error) -> ModuleError {
     let mut imports = component::imports(engine, component).into_iter();
-    match imports.find(|interface| !component::is_provided(interface)) {
-        Some(interface) => ModuleError::Import { interface },
+    match imports.find(|interface| !mismatch::is_provided(interface)) {
+        Some(interface) => ModuleError::Import { problem: mismatch::of_import(&interface), interface },
         None => ModuleError::Contract(format!("{error:#}")),
     }
 }

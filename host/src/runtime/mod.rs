@@ -57,6 +57,10 @@ mod module;
 
 mod load;
 
+mod mismatch;
+
+pub mod inspect;
+
 mod component;
 
 mod plain;
@@ -70,6 +74,12 @@ mod sections;
 mod wrap;
 
 mod compiled;
+
+mod cache_dir;
+
+mod module_store;
+
+mod fill;
 
 mod fingerprint;
 
@@ -100,8 +110,10 @@ pub use self::{
     attempt::AttemptResult,
     catalog::Catalog,
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
-    error::{CompileError, LoadError, ModuleError},
+    error::{CompileError, LoadError, ModuleError, TransferError},
+    fill::CachedModule,
     module::Module,
+    module_store::{Download, ModuleStore, OpenModule},
     reach::{FolderUnavailable, NetworkLimits, NetworkUsage},
     slot::{Invocation, NoSandbox, Slot},
     sources::{SourceError, existing_files, expand, missing_source},
@@ -284,8 +296,9 @@ impl Runtime {
             .map_err(|why| LoadError { path: path.to_owned(), why })
     }
 
-    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. None if the file
-    /// was changed or removed since `content` was read, or once `is_unwanted` is set.
+    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. Its bytes come from
+    /// there, or from the store if it was taken from the control plane. None if they are not there any more: the file
+    /// was changed or removed since `content` was read; or once `is_unwanted` is set.
     ///
     /// # Errors
     /// [`LoadError`] with the path and the problem of the module.
@@ -293,6 +306,7 @@ impl Runtime {
         &self,
         path: &Path,
         content: Content,
+        origin: Origin<'_>,
         priority: LoadPriority,
         is_unwanted: &AtomicBool,
     ) -> Result<Option<Module>, LoadError> {
@@ -302,7 +316,11 @@ impl Runtime {
         if !is_cached && !job.acquire_permit(&self.0.semaphore) {
             return Ok(None);
         }
-        let bytes = match load::read(path, self.0.config.module_max) {
+        let read = match origin {
+            Origin::File { .. } => load::read(path, self.0.config.module_max),
+            Origin::Store(store) => store.read(&content).ok_or(ModuleError::Missing),
+        };
+        let bytes = match read {
             Ok(bytes) if blake3::hash(&bytes) == content => bytes,
             Ok(_) | Err(ModuleError::Missing) => return Ok(None),
             Err(why) => return Err(LoadError { path: path.to_owned(), why }),
@@ -311,7 +329,12 @@ impl Runtime {
         let loaded = panic::catch_unwind(AssertUnwindSafe(|| load::load_bytes(&self.0, path, &bytes, &job)));
         let panicked = || Err(ModuleError::Invalid("fastworker crashed on it, which is a bug".to_owned()));
         match loaded.unwrap_or_else(|_| panicked()) {
-            Ok(module) => Ok(Some(module)),
+            Ok(module) => {
+                if let Origin::File { kept_in: Some(store) } = origin {
+                    store.keep(&content, &bytes);
+                }
+                Ok(Some(module))
+            }
             Err(ModuleError::Compile(CompileError::Unwanted)) => Ok(None),
             Err(why) => Err(LoadError { path: path.to_owned(), why }),
         }
@@ -341,6 +364,18 @@ const COMPILE_THREADS_MAX: usize = 4;
 /// Niceness of threads that load modules: it leaves them about a quarter of a busy processor.
 const LOADER_NICENESS: i32 = 5;
 
+/// Where the bytes of a module come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// The file at its path.
+    File {
+        /// Where to keep them if it can be loaded, for workers that take it from this control plane.
+        kept_in: Option<&'a ModuleStore>,
+    },
+    /// What a worker has taken from the control plane.
+    Store(&'a ModuleStore),
+}
+
 /// The priority with which modules are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadPriority {
@@ -356,7 +391,7 @@ fn threads_max() -> usize {
 }
 
 /// Lowers the priority of this thread.
-fn lower_thread_priority() {
+pub(crate) fn lower_thread_priority() {
     // On Linux this applies to the calling thread, elsewhere it would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, LOADER_NICENESS) {

@@ -37,7 +37,7 @@ const RUN: &str = "wasi:cli/run@0.2.0";
 /// The function of a core module that is a program.
 pub(super) const START: &str = "_start";
 /// The only namespace from which a core module may import.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// The entry of a program.
 pub(super) enum Program {

@@ -42,6 +42,21 @@ pub(super) fn are_complete(file: &[u8]) -> bool {
     true
 }
 
+/// Removes a number from the front.
+pub(super) fn number(rest: &mut &[u8]) -> Option<usize> {
+    let (number, after) = leb128(rest)?;
+    *rest = after;
+    Some(number)
+}
+
+/// Removes a text from the front: its length, then its bytes in UTF-8.
+pub(super) fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = number(rest)?;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    str::from_utf8(text).ok()
+}
+
 /// A section is one byte, its length, its content.
 fn split_first(bytes: &[u8]) -> Option<(Section<'_>, &[u8])> {
     let (&id, rest) = bytes.split_first()?;

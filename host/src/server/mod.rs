@@ -27,18 +27,22 @@ use crate::{
 };
 #[cfg(feature = "runtime")]
 use crate::{
-    control_plane::local_link::LocalLink,
+    control_plane::{handler::ChunkReader, local_link::LocalLink},
     gui::{BoundServer, Gui, Identity as GuiIdentity},
-    runtime::{Catalog, Runtime},
+    runtime::{Catalog, ModuleStore, Runtime},
     subworker::{
         Loading, START_WAIT,
-        worker::{WorkerError, WorkerIdentity, WorkerThreads},
+        worker::{Transfer, WorkerError, WorkerIdentity, WorkerThreads},
     },
 };
 
+#[cfg(feature = "runtime")]
+mod chunks;
 mod config;
 mod sockets;
 
+#[cfg(feature = "runtime")]
+use chunks::ChunkServer;
 pub use config::{ControlPlaneConfig, ControlPlaneError};
 use sockets::PeerInfo;
 
@@ -122,7 +126,13 @@ impl ControlPlaneWorker {
         // Before a client can submit a task with a callback.
         core.start_callbacks()?;
         let cluster_id = peer_info.welcome.cluster_id;
-        let servers = sockets::listen(config, &core, &peer_info.welcome)?;
+        #[cfg(feature = "runtime")]
+        let store = loaded.as_ref().map(|_| Arc::new(config.modules.store()));
+        #[cfg(feature = "runtime")]
+        let chunks = store.as_ref().map(|store| serve_modules(&core, store)).transpose()?;
+        #[cfg(not(feature = "runtime"))]
+        let chunks = None;
+        let servers = sockets::listen(config, &core, &peer_info.welcome, chunks)?;
         let timer = core.start_timer()?;
         let (announcements, announcer) = start_announcements(config, peer_info)?;
         #[cfg(feature = "runtime")]
@@ -131,7 +141,7 @@ impl ControlPlaneWorker {
         let health = health.map(|health| health.serve_health(Arc::clone(&core), gui_identity(config))).transpose()?;
         // Last, as its threads do not end on their own.
         #[cfg(feature = "runtime")]
-        let worker = loaded.map(|(runtime, catalog)| start_worker(config, &core, runtime, catalog)).transpose()?;
+        let worker = loaded.map(|loaded| start_worker(config, &core, loaded, store)).transpose()?;
         core_threads.keep();
         let threads = vec![timer, announcer];
         self.running = Some(Running {
@@ -307,13 +317,20 @@ fn gui_identity(config: &ControlPlaneConfig) -> GuiIdentity {
     }
 }
 
+/// Lets subworkers take the modules of the control plane's own worker, which starts later.
+#[cfg(feature = "runtime")]
+fn serve_modules(core: &Core, store: &Arc<ModuleStore>) -> Result<Box<dyn ChunkReader>, ControlPlaneError> {
+    core.enter(|state, _| state.expect_modules());
+    Ok(Box::new(ChunkServer::start(Arc::clone(store))?))
+}
+
 /// Starts the control plane's own worker.
 #[cfg(feature = "runtime")]
 fn start_worker(
     config: &ControlPlaneConfig,
     core: &Arc<Core>,
-    runtime: Runtime,
-    catalog: Catalog,
+    (runtime, catalog): (Runtime, Catalog),
+    store: Option<Arc<ModuleStore>>,
 ) -> Result<WorkerThreads, WorkerError> {
     let identity = WorkerIdentity {
         worker_id: config.worker_id.clone(),
@@ -321,5 +338,11 @@ fn start_worker(
         slots: u32::try_from(config.modules.concurrency.min(runtime.capacity())).unwrap_or(u32::MAX),
     };
     let link = Arc::new(LocalLink(Arc::clone(core)));
-    WorkerThreads::start(link, runtime, catalog, identity, config.modules.reload(), Duration::ZERO)
+    let reload = config.modules.reload(store.map_or(Transfer::None, Transfer::Offer));
+    let loads_nothing = reload.is_none();
+    let worker = WorkerThreads::start(link, runtime, catalog, identity, reload, Duration::ZERO)?;
+    if loads_nothing {
+        core.enter(|state, _| state.modules_loaded());
+    }
+    Ok(worker)
 }

@@ -11,7 +11,7 @@ use crate::{
     control_plane::{
         cluster,
         core::Core,
-        handler::{ClientService, WorkerService},
+        handler::{ChunkReader, ClientService, WorkerService},
     },
     discovery::Announcement,
     protocol::{self, Welcome},
@@ -67,6 +67,7 @@ pub(super) fn listen(
     config: &ControlPlaneConfig,
     core: &Arc<Core>,
     welcome: &Welcome,
+    chunks: Option<Box<dyn ChunkReader>>,
 ) -> Result<Vec<Box<dyn Server>>, ControlPlaneError> {
     let lanes = TaskPriority::ALL.into_iter().map(Some).chain([None]);
     let mut servers = Vec::new();
@@ -76,7 +77,7 @@ pub(super) fn listen(
         servers.push(Nng.serve(&address.to_string(), config.open_requests_max, Arc::new(service))?);
     }
     let address = config.base_address.with_port(config.subworker_management_port);
-    let service = WorkerService::new(Arc::clone(core));
+    let service = WorkerService::new(Arc::clone(core), chunks);
     servers.push(Nng.serve(&address.to_string(), config.open_requests_max, Arc::new(service))?);
     Ok(servers)
 }

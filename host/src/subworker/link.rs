@@ -45,6 +45,14 @@ pub trait Link: Send + Sync + 'static {
     /// Timeout of a slot's request for work, which is parked until there is a task.
     fn work_timeout(&self, has_outcomes: bool) -> Duration;
 
+    /// Time for a reply beyond that for which the control plane parks the request.
+    fn reply_grace(&self) -> Duration {
+        REPLY_GRACE
+    }
+
+    /// Reports that all modules of the start are loaded or refused, to a control plane in this process.
+    fn modules_loaded(&self) {}
+
     /// Timeout of a heartbeat, which is parked until there is an order.
     fn beat_timeout(&self) -> Duration;
 

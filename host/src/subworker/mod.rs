@@ -20,20 +20,23 @@ use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     protocol::Welcome,
     runtime::{
-        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, Runtime, RuntimeConfig,
-        RuntimeError, SourceError, expand, grants::GrantTable, missing_source, policies::PolicyTable,
+        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, ModuleStore, Runtime,
+        RuntimeConfig, RuntimeError, SourceError, expand, grants::GrantTable, inspect::Inspection, missing_source,
+        policies::PolicyTable,
     },
-    task::{LoadFailure, SerializationFormat},
+    task::{LoadFailure, SerializationFormat, TAKEN_PREFIX},
     transport::nng::Nng,
 };
 
 pub mod link;
 mod log;
+mod module_filter;
 pub mod worker;
 
 use link::{NotFound, RemoteLink};
+pub use module_filter::ModuleFilter;
 pub use worker::{LoadSummary, Loading};
-use worker::{Reload, WorkerError, WorkerIdentity, WorkerThreads};
+use worker::{Reload, Transfer, WorkerError, WorkerIdentity, WorkerThreads};
 
 /// Configuration of a subworker.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub struct SubWorkerConfig {
     pub serialization_format: SerializationFormat,
     /// The modules that it loads.
     pub modules: ModulesConfig,
+    /// The modules that it takes from its control plane, if any, besides those that it loads.
+    pub modules_from_control_plane: Option<ModuleFilter>,
     /// Timeout for finding its control plane, and for another worker of the same id to leave.
     pub timeout: Duration,
 }
@@ -65,6 +70,7 @@ impl SubWorkerConfig {
             discovery_address: default_address(DISCOVERY_ADDRESS),
             serialization_format: SerializationFormat::Postcard,
             modules: ModulesConfig::default(),
+            modules_from_control_plane: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -142,6 +148,27 @@ impl ModulesConfig {
         Ok((runtime, catalog))
     }
 
+    /// Inspects a module file, as this worker would load it.
+    ///
+    /// # Errors
+    /// [`ModulesError`] if there is no such file, or it is not WebAssembly.
+    pub fn inspect(&self, path: &Path) -> Result<Inspection, ModulesError> {
+        let inspected = self.runtime()?.inspect(path);
+        inspected.map_err(|error| match error.why {
+            ModuleError::Missing => SourceError::Missing(path.display().to_string()).into(),
+            _ => ModulesError::Load(vec![error]),
+        })
+    }
+
+    /// Creates a runtime that fills the cache of compiled code, and finds the files of these sources.
+    ///
+    /// # Errors
+    /// As for [`ModulesConfig::load`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn runtime_for(&self, sources: &[String]) -> Result<(Runtime, Vec<PathBuf>), ModulesError> {
+        Ok((self.runtime()?, expand(sources)?))
+    }
+
     /// Creates the runtime of a worker, and an empty catalog, as modules are loaded while it works.
     ///
     /// # Errors
@@ -154,6 +181,9 @@ impl ModulesConfig {
                 Some(error @ SourceError::Missing(_)) if !self.reload => return Err(error.into()),
                 _ => {}
             }
+            if source.starts_with(TAKEN_PREFIX) {
+                return Err(ModulesError::Reserved(source.clone()));
+            }
             if let Some(why) = never_a_module(Path::new(source)) {
                 return Err(ModulesError::Load(vec![LoadError { path: source.into(), why }]));
             }
@@ -163,7 +193,8 @@ impl ModulesConfig {
 
     fn runtime(&self) -> Result<Runtime, ModulesError> {
         Ok(Runtime::new(RuntimeConfig {
-            slots: self.concurrency,
+            // A control plane without slots loads its modules, too.
+            slots: self.concurrency.max(1),
             cache_dir: self.cache_dir.clone(),
             compiler: self.compiler.clone(),
             compile_memory_max: self.compile_memory_max,
@@ -174,10 +205,16 @@ impl ModulesConfig {
         })?)
     }
 
-    /// Returns how modules are loaded and reloaded; `None` without sources.
-    pub(crate) fn reload(&self) -> Option<Reload> {
+    /// Returns how modules are loaded and reloaded; `None` if there can never be any.
+    pub(crate) fn reload(&self, transfer: Transfer) -> Option<Reload> {
         let (sources, grace, force) = (self.sources.clone(), self.module_grace, self.force_reload);
-        (!sources.is_empty()).then_some(Reload { sources, grace, force, watch: self.reload })
+        let has_modules = !sources.is_empty() || matches!(transfer, Transfer::Take(..));
+        has_modules.then_some(Reload { sources, grace, force, watch: self.reload, transfer })
+    }
+
+    /// Opens the folder of modules that travel between control planes and subworkers.
+    pub(crate) fn store(&self) -> ModuleStore {
+        ModuleStore::open(self.cache_dir.as_deref())
     }
 }
 
@@ -186,9 +223,10 @@ fn never_a_module(path: &Path) -> Option<ModuleError> {
     if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
         return None;
     }
-    let mut first = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
-    (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut first));
+    // An empty file may still be written.
+    (read.is_ok_and(|length| length > 0) && !b"\0asm".starts_with(&first)).then_some(ModuleError::NotWasm)
 }
 
 /// The user's folder for compiled modules.
@@ -209,6 +247,9 @@ pub enum ModulesError {
     /// A source leads to no module.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The source has the form of a module that was taken from the control plane.
+    #[error("'{0}' is how modules of the control plane are listed: write ./{0} for a file")]
+    Reserved(String),
     /// This machine cannot run modules.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -276,9 +317,14 @@ impl SubWorker {
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency.min(runtime.capacity())).unwrap_or(u32::MAX),
         };
-        let is_empty = catalog.modules().is_empty() && config.modules.sources.is_empty();
+        let transfer = config
+            .modules_from_control_plane
+            .clone()
+            .map_or(Transfer::None, |filter| Transfer::Take(Arc::new(config.modules.store()), filter));
+        let reload = config.modules.reload(transfer);
+        let is_empty = catalog.modules().is_empty() && reload.is_none();
         self.joined = Some(link.joined().clone());
-        let (link, reload) = (Arc::new(link), config.modules.reload());
+        let link = Arc::new(link);
         // Rounded up to a tenth of a second, as it is part of an error message.
         let remaining = config.timeout.saturating_sub(started.elapsed()).as_millis().div_ceil(100);
         let register_timeout = Duration::from_millis(u64::try_from(remaining * 100).unwrap_or(u64::MAX));

@@ -51,8 +51,8 @@ use heartbeat::Heartbeat;
 use live_catalog::LiveCatalog;
 pub use loading::{LoadSummary, Loading};
 use registration::WorkerRegistration;
-pub use reload::Reload;
 use reload::Reloader;
+pub use reload::{Reload, Transfer};
 use retrying_link::RetryingLink;
 use sandbox_shortage::SandboxShortage;
 use shutdown_flags::ShutdownFlags;
@@ -243,9 +243,12 @@ impl WorkerThreads {
         self.other_threads.push(spawn("fw-flush".into(), move || flusher.run())?);
         if let Some(reload) = reload {
             let (registration, catalog) = (Arc::clone(&self.registration), Arc::clone(&self.catalog));
-            let (reloader, end, loading) =
+            let (reloader, end, loading, follower) =
                 Reloader::new(runtime, registration, catalog, Arc::clone(&self.shutdown), reload);
             self.other_threads.push(spawn("fw-reload".into(), move || reloader.run())?);
+            if let Some(follower) = follower {
+                self.other_threads.push(spawn("fw-modules".into(), move || follower.run())?);
+            }
             (self.watcher_handle, self.loading) = (Some(end), loading);
         }
         Ok(())

@@ -12,6 +12,9 @@ use crate::{
 /// Maximum tasks of a module.
 pub const MODULE_TASKS_MAX: usize = 10_000;
 
+/// The beginning of the path of a module that a worker has taken from its control plane; the path there follows.
+pub const TAKEN_PREFIX: &str = "control-plane:/";
+
 /// A task of a module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskInfo {
@@ -59,7 +62,7 @@ pub struct UngrantedTask {
 pub struct ModuleInfo {
     /// The file name without `.wasm`.
     pub name: String,
-    /// The path of the file.
+    /// The path of the file, or [`TAKEN_PREFIX`] and the path on the control plane.
     pub path: String,
     /// BLAKE3 of the file, in hexadecimal; empty if it was never loaded.
     pub hash: String,
@@ -91,6 +94,11 @@ pub struct ModuleInfo {
 }
 
 impl ModuleInfo {
+    /// Whether the worker has taken it from its control plane.
+    pub fn is_taken(&self) -> bool {
+        self.path.starts_with(TAKEN_PREFIX)
+    }
+
     /// Its version as in results; empty if it was never loaded.
     pub fn version(&self) -> &str {
         self.hash.get(..16).unwrap_or_default()

@@ -47,6 +47,8 @@ open_enum! {
         CatalogTooLarge = "catalog-too-large",
         /// Unfinished tasks could not run with the new catalog: try again later, or force it.
         CatalogConflict = "catalog-conflict",
+        /// The control plane has no module with this hash any more: request the list of its modules.
+        NoSuchModule = "no-such-module",
         /// The schedule is not valid.
         ScheduleInvalid = "schedule-invalid",
         /// There is another schedule of this name: use another name, or replace it.

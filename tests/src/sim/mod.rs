@@ -128,6 +128,7 @@ pub(crate) enum Purpose {
     Drain,
     Leave,
     Catalog,
+    Modules,
     Other,
 }
 
@@ -218,9 +219,19 @@ impl World {
         self.run_until(patience, World::is_finished)?;
         // Replies on their way arrive, and sessions deliver the last results.
         self.run_until(self.scene.now.mono + Duration::from_secs(90), |_| false)?;
+        self.check_lists()?;
         let client_of = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.ended);
         self.checks.finished(&self.state, |session| client_of(session).map(|client| &client.received))?;
         if self.scene.rng.u8(0..4) == 0 { self.shut_down() } else { self.leave_all() }
+    }
+
+    /// Every worker that follows the control plane's modules must have their newest list.
+    fn check_lists(&self) -> Result<(), String> {
+        let newest = Some(self.state.modules_version());
+        match self.workers.iter().find(|worker| worker.is_following() && worker.list != newest) {
+            Some(worker) => Err(format!("a worker has the list {:?} of modules, not {newest:?}", worker.list)),
+            None => Ok(()),
+        }
     }
 
     /// Ends all failures.
@@ -408,6 +419,8 @@ impl World {
             SimRequest::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             SimRequest::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
             SimRequest::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),
+            SimRequest::Worker(WorkerRequest::Modules(query)) => state.modules(now, &query, ticket),
+            SimRequest::Worker(WorkerRequest::Chunk(_)) => state.refuse_chunk(ticket),
         });
         self.after(&Cause::Request(request), effects)
     }

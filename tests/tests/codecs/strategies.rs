@@ -6,10 +6,11 @@ use fastworker::{
     clock::Timestamp,
     json::Json,
     protocol::{
-        Beat, CatalogChange, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease,
-        LeaseId, Lookup, NewSchedule, Note, Notify, Order, Refusal, RefusalCode, Registration, Reply, Reports, Request,
-        ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery,
-        TaskSummary, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus,
+        Beat, Blob, CatalogChange, Chunk, ChunkQuery, Collect, Collected, Ended, Event, EventKind, EventQuery, Events,
+        Follow, Found, Lease, LeaseId, Lookup, ModuleList, ModulesQuery, NewSchedule, Note, Notify, OfferedModule,
+        Order, Refusal, RefusalCode, Registration, Reply, Reports, Request, ScheduleInfo, ScheduleRequest,
+        ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome, Work, WorkerInfo,
+        WorkerReply, WorkerRequest, WorkerStatus,
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
@@ -499,6 +500,12 @@ pub(super) fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         .prop_map(|(worker, sequence, reports, returned)| Note { worker, sequence, reports, returned });
     let change = (uuids(), any::<u64>(), vec(modules(), 0..2), any::<bool>())
         .prop_map(|(worker, sequence, modules, force)| CatalogChange { worker, sequence, modules, force });
+    let list = (uuids(), any::<u64>(), any::<u32>()).prop_map(|(worker, known, wait_ms)| ModulesQuery {
+        worker,
+        known,
+        wait_ms,
+    });
+    let chunk = (uuids(), text(), any::<u64>()).prop_map(|(worker, hash, offset)| ChunkQuery { worker, hash, offset });
     prop_oneof![
         register.prop_map(WorkerRequest::Register),
         work.prop_map(WorkerRequest::Work),
@@ -507,6 +514,8 @@ pub(super) fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         uuids().prop_map(WorkerRequest::Drain),
         uuids().prop_map(WorkerRequest::Leave),
         change.prop_map(WorkerRequest::Catalog),
+        list.prop_map(WorkerRequest::Modules),
+        chunk.prop_map(WorkerRequest::Chunk),
     ]
 }
 
@@ -525,6 +534,14 @@ pub(super) fn worker_replies() -> impl Strategy<Value = WorkerReply> {
             metadata,
         },
     );
+    let module = (text(), text(), any::<u64>()).prop_map(|(path, hash, size)| OfferedModule { path, hash, size });
+    let list = (any::<u64>(), any::<bool>(), vec(module, 0..3)).prop_map(|(version, is_loading, modules)| ModuleList {
+        version,
+        is_loading,
+        modules,
+    });
+    let chunk =
+        (any::<u64>(), vec(any::<u8>(), 0..40)).prop_map(|(offset, bytes)| Chunk { offset, bytes: Blob(bytes) });
     prop_oneof![
         Just(WorkerReply::Registered),
         vec(lease, 0..4).prop_map(WorkerReply::Leases),
@@ -534,5 +551,7 @@ pub(super) fn worker_replies() -> impl Strategy<Value = WorkerReply> {
         refusals().prop_map(WorkerReply::Refused),
         refusals().prop_map(WorkerReply::Declined),
         refusals().prop_map(WorkerReply::IdInUse),
+        list.prop_map(WorkerReply::Modules),
+        chunk.prop_map(WorkerReply::Chunk),
     ]
 }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    cli::{CliError, CommandResult, EXIT_NOT_FOUND, Json, render},
+    cli::{CliError, CommandResult, EXIT_NOT_FOUND, EXIT_USAGE, Json, render},
     clock::Timestamp,
     nearest::did_you_mean,
-    runtime::{AttemptId, Catalog, Invocation, Reports, SourceError},
+    runtime::{AttemptId, Catalog, Invocation, Reports, SourceError, grants::Need},
     signature::Signature,
     subworker::{ModulesConfig, ModulesError},
     task::{self, ErrorKind, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
@@ -98,6 +98,13 @@ impl Attempt {
             Some(near) => format!("{near} {list}"),
             None => list,
         };
+        let mut ungranted = catalog.modules().iter().flat_map(|module| &module.info().ungranted);
+        if let Some(task) = ungranted.find(|task| task.name == self.name) {
+            let flags = task.missing.iter().filter_map(|need| Some(need.parse::<Need>().ok()?.flag()));
+            let message = format!("the task '{}' needs {}, which is not granted", self.name, task.missing.join(", "));
+            return CliError::new(EXIT_USAGE, message)
+                .hint(format!("grant it with: {}", flags.collect::<Vec<_>>().join(" ")));
+        }
         let message = format!("{} has no task '{}'", self.module, self.name);
         // A module of the folder that could not be loaded may contain the task.
         let broken = catalog.describe().into_iter().filter_map(|info| Some((info.path, info.last_error?.message)));

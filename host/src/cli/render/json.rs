@@ -13,7 +13,7 @@ use crate::{
     signature,
     task::{
         Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
-        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -184,6 +184,8 @@ pub(super) struct ModuleJson<'a> {
     name: &'a str,
     worker_id: Option<&'a str>,
     path: &'a str,
+    /// `control-plane` if the worker has taken it from there, else `file`.
+    origin: &'static str,
     status: ModuleStatus,
     last_error: Option<&'a LoadFailure>,
     version: Option<&'a str>,
@@ -192,13 +194,15 @@ pub(super) struct ModuleJson<'a> {
     engine: Option<&'a str>,
     loaded_at: Option<Timestamp>,
     imports: &'a [String],
+    grants: &'a [String],
     tasks: Vec<TaskInfoJson<'a>>,
+    ungranted: &'a [UngrantedTask],
     not_callable: &'a [NotCallable],
 }
 
 /// A task of a module.
 #[derive(Serialize)]
-struct TaskInfoJson<'a> {
+pub(super) struct TaskInfoJson<'a> {
     name: &'a str,
     full_name: Option<&'a str>,
     signature: String,
@@ -206,6 +210,7 @@ struct TaskInfoJson<'a> {
     policy: &'a Policy,
     schedule: Option<&'a ScheduleSpec>,
     schema: &'a Json,
+    needs: &'a [String],
     warnings: &'a [String],
 }
 
@@ -216,6 +221,7 @@ impl<'a> ModuleJson<'a> {
             name: &module.name,
             worker_id,
             path: &module.path,
+            origin: if module.is_taken() { "control-plane" } else { "file" },
             status: module.status,
             last_error: module.last_error.as_ref(),
             version: is_known.then(|| module.version()),
@@ -224,7 +230,9 @@ impl<'a> ModuleJson<'a> {
             engine: is_known.then_some(&module.engine),
             loaded_at: is_known.then_some(module.loaded_at),
             imports: &module.imports,
+            grants: &module.grants,
             tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
+            ungranted: &module.ungranted,
             not_callable: &module.not_callable,
         }
     }
@@ -240,6 +248,7 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
             policy: &task.policy,
             schedule: task.schedule.as_ref(),
             schema: &task.schema,
+            needs: &task.needs,
             warnings: &task.warnings,
         }
     }

@@ -3,6 +3,7 @@
 use super::{
     CommandResult,
     diagnostics::print_note,
+    grants,
     json::ModuleJson,
     output::{print_escaped, print_json, print_lines},
     text::wrap,
@@ -13,8 +14,9 @@ use crate::{
     clock::exactly,
     escape,
     protocol::{RefusalCode, WorkerInfo, WorkerStatus},
+    runtime::grants::Need,
     signature,
-    task::{LoadFailure, ModuleInfo, ModuleStatus, NotCallable, Policy, TaskInfo, schedule::When},
+    task::{LoadFailure, ModuleInfo, ModuleStatus, NotCallable, Policy, TaskInfo, UngrantedTask, schedule::When},
 };
 
 /// The level of detail of a module.
@@ -52,11 +54,11 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
         )?;
     }
     // A module that several workers have loaded is shown once, with their ids.
-    let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
+    let mut loaded: Vec<Vec<LoadedModule<'_>>> = Vec::new();
     for (module, worker) in present_modules() {
-        match loaded.iter_mut().find(|(other, _)| identity(other) == identity(module)) {
-            Some((_, workers)) => workers.push(worker),
-            None => loaded.push((module, vec![worker])),
+        match loaded.iter_mut().find(|workers| identity(workers[0].0) == identity(module)) {
+            Some(workers) => workers.push((module, worker)),
+            None => loaded.push(vec![(module, worker)]),
         }
     }
     if present().next().is_none() {
@@ -64,13 +66,42 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
     } else if loaded.is_empty() {
         print_note("the workers have no task modules");
     }
-    for (index, (module, workers)) in loaded.iter().enumerate().filter(|_| !json) {
+    for (index, workers) in loaded.iter().enumerate().filter(|_| !json) {
         if index > 0 {
             print_escaped("");
         }
-        print_module(module, workers, verbosity);
+        // Workers serve fewer of its tasks if they lack grants.
+        if let Some((module, _)) = workers.iter().max_by_key(|(module, _)| module.tasks.len()) {
+            print_module(module, workers, verbosity);
+            print_other_versions(module, &loaded);
+        }
     }
     Ok(0)
+}
+
+/// A module, and the id of a worker that has loaded it.
+type LoadedModule<'a> = (&'a ModuleInfo, &'a str);
+
+/// The worker that has loaded a module, and where it has it from.
+fn owner((module, worker): LoadedModule<'_>, verbosity: Verbosity) -> String {
+    match verbosity {
+        _ if module.is_taken() => format!("{worker} (from the control plane)"),
+        Verbosity::Full => format!("{worker} ({})", module.path),
+        Verbosity::Short => worker.to_owned(),
+    }
+}
+
+/// Prints which other workers have another version of a module.
+fn print_other_versions(module: &ModuleInfo, loaded: &[Vec<LoadedModule<'_>>]) {
+    let differs = |other: &ModuleInfo| {
+        other.name == module.name
+            && ![&other.hash, &module.hash].iter().any(|hash| hash.is_empty())
+            && other.hash != module.hash
+    };
+    for workers in loaded.iter().filter(|workers| differs(workers[0].0)) {
+        let names: Vec<&str> = workers.iter().map(|(_, worker)| *worker).collect();
+        print_detail(&format!("another version, {}, is loaded by {}", workers[0].0.version(), names.join(", ")));
+    }
 }
 
 /// The parts of a module that must be equal for it to be shown once for several workers.
@@ -79,7 +110,7 @@ fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
     (&module.name, &module.hash, module.status, error)
 }
 
-fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
+fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Verbosity) {
     print_escaped(escape::line(&module.name));
     // A function of a plain component is shown under its short name, if it has one.
     let has_short_name = |name: &str| module.tasks.iter().any(|task| task.full_name.as_deref() == Some(name));
@@ -88,6 +119,7 @@ fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
     for NotCallable { name, reason } in &module.not_callable {
         print_detail(&format!("not callable: {name}, as {reason}"));
     }
+    print_ungranted(module, workers);
     let (path, engine) = (&module.path, &module.engine);
     let (version, kilobytes) = (module.version(), module.size.div_ceil(1024));
     let imports = match module.imports.len() {
@@ -105,15 +137,20 @@ fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
             print_detail(&format!("hash {version}, {imports}"));
         }
         (_, Verbosity::Full) => {
+            let place = if workers.is_empty() { format!("{path}, ") } else { String::new() };
             print_detail(&format!(
-                "{path}, {kilobytes} KB, {engine} engine, loaded {}",
+                "{place}{kilobytes} KB, {engine} engine, loaded {}",
                 format_timestamp(module.loaded_at)
             ));
             print_detail(&format!("hash {}", module.hash));
             print_detail(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
-            module.imports.iter().for_each(|import| print_escaped(format_args!("    {}", escape::line(import))));
+            for import in &module.imports {
+                let note = grants::import_note(import, &module.grants).map(|note| format!(" ({note})"));
+                print_indented("    ", &format!("{import}{}", note.unwrap_or_default()));
+            }
         }
     }
+    print_grants(module, workers);
     match module.status {
         ModuleStatus::Missing => print_detail("missing: its file no longer exists; this version stays loaded"),
         ModuleStatus::Leaving => {
@@ -130,26 +167,59 @@ fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
         message.lines().for_each(|line| print_indented("    ", line));
     }
     if !workers.is_empty() {
+        let owners: Vec<String> = workers.iter().map(|loaded| owner(*loaded, verbosity)).collect();
         let verb = match module.status {
             ModuleStatus::Broken => "not loaded by",
             ModuleStatus::Loading => "being loaded by",
             _ => "loaded by",
         };
-        print_detail(&format!("{verb} {}", workers.join(", ")));
+        print_detail(&format!("{verb} {}", owners.join(", ")));
+    }
+}
+
+/// Prints the tasks that workers do not serve, as they lack grants.
+pub(super) fn print_ungranted(module: &ModuleInfo, workers: &[LoadedModule<'_>]) {
+    let by_worker = workers.iter().map(|(module, worker)| (*module, format!("not served by {worker}, which")));
+    let alone = workers.is_empty().then(|| (module, "not served: this command".to_owned()));
+    for (module, subject) in by_worker.chain(alone) {
+        for UngrantedTask { name, missing } in &module.ungranted {
+            let flags: Vec<String> =
+                missing.iter().filter_map(|need| Some(need.parse::<Need>().ok()?.flag())).collect();
+            let hint = if flags.is_empty() { String::new() } else { format!("; grant with: {}", flags.join(" ")) };
+            print_detail(&format!("{name}: {subject} does not grant {}{hint}", missing.join(", ")));
+        }
+    }
+}
+
+/// Prints what workers grant to a module, each alone if they differ.
+fn print_grants(module: &ModuleInfo, workers: &[LoadedModule<'_>]) {
+    let list = |module: &ModuleInfo| match module.grants.as_slice() {
+        [] => "nothing".to_owned(),
+        grants => grants.join(", "),
+    };
+    if workers.iter().all(|(other, _)| other.grants == module.grants) {
+        if !module.grants.is_empty() {
+            print_detail(&format!("grants {}", list(module)));
+        }
+        return;
+    }
+    print_detail("its workers differ in what they grant:");
+    for (module, worker) in workers {
+        print_indented("    ", &format!("{worker} grants {}", list(module)));
     }
 }
 
 /// Prints a detail below the name of a module.
-fn print_detail(line: &str) {
+pub(super) fn print_detail(line: &str) {
     print_lines(wrap(escape::line(line).split(' '), " ", "  ", "    "));
 }
 
 /// Prints a line of a longer text, with more indentation.
-fn print_indented(indent: &str, line: &str) {
+pub(super) fn print_indented(indent: &str, line: &str) {
     print_lines(wrap(escape::line(line).split(' '), " ", indent, indent));
 }
 
-fn print_task(task: &TaskInfo, verbosity: Verbosity) {
+pub(super) fn print_task(task: &TaskInfo, verbosity: Verbosity) {
     print_detail(&signature::line(task));
     let print_below = |line: &str| print_indented("      ", line);
     if let Some(full_name) = task.full_name.as_ref().filter(|_| verbosity == Verbosity::Full) {
@@ -161,7 +231,8 @@ fn print_task(task: &TaskInfo, verbosity: Verbosity) {
         When::Cron { .. } => format!("cron {spec}"),
     });
     let policy = Some(format_policy(&task.policy)).filter(|policy| !policy.is_empty());
-    let policy: Vec<String> = policy.into_iter().chain(schedule).collect();
+    let needs = (!task.needs.is_empty()).then(|| format!("needs {}", task.needs.join(", ")));
+    let policy: Vec<String> = policy.into_iter().chain(schedule).chain(needs).collect();
     if !policy.is_empty() {
         print_below(&format!("[{}]", policy.join(", ")));
     }

@@ -94,6 +94,7 @@ impl<R: Responder> State<R> {
             self.queue.mark_served(name.clone());
             self.serve(now, &name);
         }
+        self.offer_modules(now, key);
     }
 
     /// Returns how these modules conflict with unfinished tasks, if they do.

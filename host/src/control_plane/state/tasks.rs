@@ -184,11 +184,30 @@ impl<R: Responder> State<R> {
     /// Returns the error for a name that no worker serves, with the nearest names.
     pub(super) fn not_found_message(&self, name: &str) -> String {
         let mut message = format!("Task {name} not found");
-        if let Some(suggestion) = did_you_mean(name, self.registry.open_names()) {
+        if let Some(missing) = self.missing_grants(name) {
+            let _ = write!(message, ": {missing}");
+        } else if let Some(suggestion) = did_you_mean(name, self.registry.open_names()) {
             let _ = write!(message, ": {suggestion}");
         } else if self.registry.iter().next().is_none() {
             message.push_str(": no worker is connected");
         }
         message
+    }
+
+    /// Returns which grants the workers lack that have a task but do not serve it. None if no worker has it.
+    fn missing_grants(&self, name: &str) -> Option<String> {
+        let lacking = self.registry.iter().filter_map(|(_, worker)| {
+            let mut ungranted = worker.modules().iter().flat_map(|module| &module.ungranted);
+            let missing = &ungranted.find(|task| task.name == name)?.missing;
+            Some((&*worker.id, missing.join(", ")))
+        });
+        let mut lacking: Vec<(&str, String)> = lacking.collect();
+        lacking.sort_unstable();
+        let (worker, missing) = lacking.first()?;
+        let others = match lacking.len() - 1 {
+            0 => String::new(),
+            count => format!(" (nor do {count} other workers that have it)"),
+        };
+        Some(format!("worker {worker} has it, but does not grant what it needs: {missing}{others}"))
     }
 }

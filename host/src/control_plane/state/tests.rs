@@ -26,6 +26,7 @@ mod crashes;
 mod delivery;
 mod describe;
 mod hostile;
+mod modules;
 mod schedules;
 mod unserved;
 

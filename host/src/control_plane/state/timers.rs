@@ -19,6 +19,8 @@ pub(super) enum Timer {
     SlotTimeout { worker: WorkerKey, slot: u32 },
     /// Reply to a parked heartbeat with no commands.
     HeartbeatTimeout(WorkerKey),
+    /// Reply to a parked request for the list of modules.
+    ModuleListTimeout(WorkerKey),
     /// Remove a worker that has sent nothing for too long.
     WorkerTimeout(WorkerKey),
     /// Reply to a session's parked request with no results.
@@ -52,6 +54,7 @@ impl<R: Responder> State<R> {
                 Timer::LongPollTimeout(parked_id) => self.unpark(now, parked_id),
                 Timer::SlotTimeout { worker, slot } => self.slot_timed_out(now, at, worker, slot),
                 Timer::HeartbeatTimeout(worker) => self.reply_to_heartbeat(worker, Vec::new()),
+                Timer::ModuleListTimeout(worker) => self.reply_with_modules(worker),
                 Timer::WorkerTimeout(worker) => self.check_worker_timeout(now, at, worker),
                 Timer::SessionPollTimeout(session) => self.reply_to_session(session),
                 Timer::SessionExpiry => self.expire_sessions(now),

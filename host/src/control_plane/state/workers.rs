@@ -31,7 +31,7 @@ impl<R: Responder> State<R> {
         if self.is_closed {
             return self.refuse_worker(reply_to, RefusalCode::Stopping, "the control plane is stopping");
         }
-        if let Some(refusal) = self.registry.refusal(&registration) {
+        if let Some(refusal) = self.registry.refusal(&registration, peer) {
             return self.reply_to_worker(reply_to, WorkerReply::Refused(refusal));
         }
         if peer.is_some() && registration.worker_id == self.control_plane_id {
@@ -65,6 +65,8 @@ impl<R: Responder> State<R> {
         }
         if peer.is_some() {
             self.set_worker_timeout(key, now.mono + WORKER_TIMEOUT);
+        } else {
+            self.offer_modules(now, key);
         }
         self.reply_to_worker(reply_to, WorkerReply::Registered);
     }
@@ -177,6 +179,10 @@ impl<R: Responder> State<R> {
                 self.crashes.pop_front();
             }
             self.crashes.push_back((key, counted));
+        }
+        if let Some((reply_to, _, until)) = worker.module_query {
+            self.timers.remove(&(until, Timer::ModuleListTimeout(key)));
+            self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
         if let Some((reply_to, until)) = worker.beat {
             self.timers.remove(&(until, Timer::HeartbeatTimeout(key)));

@@ -37,6 +37,11 @@ pub(super) fn catalog_names(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, Catalo
     tasks.map(|(status, task)| (task.name.as_str().into(), entry(status, &task.policy))).collect()
 }
 
+/// The task names that a worker with this number of slots serves.
+pub(super) fn served_names(modules: &[ModuleInfo], slots: u32) -> BTreeMap<Arc<str>, CatalogEntry> {
+    if slots == 0 { BTreeMap::new() } else { catalog_names(modules) }
+}
+
 pub(super) fn is_loading(modules: &[ModuleInfo]) -> bool {
     modules.iter().any(|module| module.status == ModuleStatus::Loading)
 }

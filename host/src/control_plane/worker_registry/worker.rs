@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::catalog::{catalog_bytes, catalog_names, is_loading, leaving};
+use super::catalog::{catalog_bytes, is_loading, leaving, served_names};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Refusal, Registration, WorkerInfo, WorkerStatus},
@@ -35,6 +35,8 @@ pub struct WorkerRecord<R> {
     pub slots: BTreeMap<u32, SlotRecord<R>>,
     /// Its parked heartbeat, and its deadline.
     pub beat: Option<(R, Moment)>,
+    /// Its parked request for the list of modules, the version that it has, and its deadline.
+    pub module_query: Option<(R, u64, Moment)>,
     /// The number of its last progress report.
     pub last_note: u64,
     /// The number of its last catalog change, and its refusal, if it was declined.
@@ -106,7 +108,7 @@ impl Mean {
 
 impl<R> WorkerRecord<R> {
     pub(super) fn new(now: Now, registration: Registration, peer: Option<Peer>) -> Self {
-        let entries = catalog_names(&registration.modules);
+        let entries = served_names(&registration.modules, registration.slots);
         Self {
             id: registration.worker_id.into(),
             peer,
@@ -117,6 +119,7 @@ impl<R> WorkerRecord<R> {
             reserved: false,
             slots: BTreeMap::new(),
             beat: None,
+            module_query: None,
             last_note: 0,
             last_change: (0, None),
             attempts: 0,

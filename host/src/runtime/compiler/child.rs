@@ -16,7 +16,7 @@ use wasmtime::Engine;
 use super::{
     COMPILE_ARGUMENT, STACK,
     precompile::precompile,
-    protocol::{Request, Response},
+    protocol::{CompiledCode, Request, Response},
 };
 use crate::runtime::{engine, fingerprint::fingerprint};
 
@@ -79,7 +79,14 @@ fn compile(request: &Request, bytes: &[u8]) -> Response {
         Some(pool) => pool.install(compile),
         None => compile(),
     };
-    code.map_or_else(Response::Invalid, Response::Code)
+    code.map_or_else(Response::Invalid, |bytes| Response::Code(CompiledCode { bytes, memory: peak_memory() }))
+}
+
+/// Peak memory of this process in bytes, 0 if the system does not tell.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
+    peak.and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 /// Lets this process end with its parent, and limits its memory and time.

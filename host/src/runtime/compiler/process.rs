@@ -22,7 +22,7 @@ use super::{
         error::{CompileError, ModuleError},
     },
     COMPILE_ARGUMENT, child,
-    protocol::{Request, Response},
+    protocol::{CompiledCode, Request, Response},
     semaphore::CompilePermit,
 };
 
@@ -56,7 +56,7 @@ enum KillReason {
 }
 
 impl CompilerProcess<'_> {
-    pub(super) fn run(&self, permit: CompilePermit<'_>) -> Result<Vec<u8>, ModuleError> {
+    pub(super) fn run(&self, permit: CompilePermit<'_>) -> Result<CompiledCode, ModuleError> {
         let started = Instant::now();
         let mut child = self.start().map_err(|why| self.cannot_start(why))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

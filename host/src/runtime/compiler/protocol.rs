@@ -24,7 +24,7 @@ pub(super) struct Request {
 /// The first bytes of a request, with the version.
 const REQUEST_MAGIC: &[u8; 8] = b"fwask-01";
 /// The first bytes of a response.
-const RESPONSE_MAGIC: &[u8; 8] = b"fwans-01";
+const RESPONSE_MAGIC: &[u8; 8] = b"fwans-02";
 
 impl Request {
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
@@ -53,11 +53,20 @@ fn read_array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// The output of a compiler.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::runtime) struct CompiledCode {
+    /// The code.
+    pub(in crate::runtime) bytes: Vec<u8>,
+    /// Peak memory of the compiler in bytes, 0 if it is not known.
+    pub(in crate::runtime) memory: u64,
+}
+
 /// The response of a compiler.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Response {
     /// The compiled code.
-    Code(Vec<u8>),
+    Code(CompiledCode),
     /// The reason why the module cannot be compiled.
     Invalid(String),
     /// Its settings are different.
@@ -68,15 +77,16 @@ pub(super) enum Response {
 
 impl Response {
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (kind, content): (u64, &[u8]) = match self {
-            Self::Code(code) => (0, code),
-            Self::Invalid(why) => (1, why.as_bytes()),
-            Self::OtherSettings => (2, &[]),
-            Self::TooLarge(_) => (3, &[]),
+        let (kind, memory, content): (u64, u64, &[u8]) = match self {
+            Self::Code(CompiledCode { bytes, memory }) => (0, *memory, bytes),
+            Self::Invalid(why) => (1, 0, why.as_bytes()),
+            Self::OtherSettings => (2, 0, &[]),
+            Self::TooLarge(_) => (3, 0, &[]),
         };
         out.write_all(RESPONSE_MAGIC)?;
-        out.write_all(&kind.to_le_bytes())?;
-        out.write_all(&(content.len() as u64).to_le_bytes())?;
+        for number in [kind, memory, content.len() as u64] {
+            out.write_all(&number.to_le_bytes())?;
+        }
         out.write_all(blake3::hash(content).as_bytes())?;
         out.write_all(content)
     }
@@ -87,7 +97,7 @@ impl Response {
             return None;
         }
         let mut next = || Some(u64::from_le_bytes(read_array(from).ok()?));
-        let (kind, size) = (next()?, next()?);
+        let (kind, memory, size) = (next()?, next()?, next()?);
         let hash: [u8; 32] = read_array(from).ok()?;
         if size > max {
             return Some(Self::TooLarge(size));
@@ -99,7 +109,7 @@ impl Response {
             return None;
         }
         match kind {
-            0 => Some(Self::Code(content)),
+            0 => Some(Self::Code(CompiledCode { bytes: content, memory })),
             1 => Some(Self::Invalid(String::from_utf8_lossy(&content).into_owned())),
             2 => Some(Self::OtherSettings),
             _ => None,
@@ -121,7 +131,8 @@ mod tests {
         let mut pipe = Vec::new();
         request().write(&mut pipe).expect("writing to memory");
         assert_eq!(Request::read(&mut &pipe[..]).ok(), Some(request()));
-        for response in [Response::Code(vec![1, 2, 3]), Response::Invalid("no".into()), Response::OtherSettings] {
+        let code = Response::Code(CompiledCode { bytes: vec![1, 2, 3], memory: 7 });
+        for response in [code, Response::Invalid("no".into()), Response::OtherSettings] {
             let mut pipe = Vec::new();
             response.write(&mut pipe).expect("writing to memory");
             assert_eq!(Response::read(&mut &pipe[..], 100), Some(response));
@@ -131,14 +142,14 @@ mod tests {
     #[test]
     fn a_truncated_changed_or_too_large_response_is_rejected() {
         let mut pipe = Vec::new();
-        Response::Code(vec![1; 50]).write(&mut pipe).expect("writing to memory");
+        Response::Code(CompiledCode { bytes: vec![1; 50], memory: 7 }).write(&mut pipe).expect("writing to memory");
         assert_eq!(Response::read(&mut &pipe[..], 49), Some(Response::TooLarge(50)));
         assert_eq!(Response::read(&mut &pipe[..pipe.len() - 1], 100), None);
         *pipe.last_mut().expect("bytes") ^= 1;
         assert_eq!(Response::read(&mut &pipe[..], 100), None);
         assert_eq!(Response::read(&mut &b"Usage: something else entirely"[..], 100), None);
         // An impossible length is refused before memory is allocated for it.
-        let huge = [&RESPONSE_MAGIC[..], &0_u64.to_le_bytes(), &u64::MAX.to_le_bytes(), &[0; 32]].concat();
+        let huge = [&RESPONSE_MAGIC[..], &[0; 16], &u64::MAX.to_le_bytes(), &[0; 32]].concat();
         assert_eq!(Response::read(&mut &huge[..], 1 << 30), Some(Response::TooLarge(u64::MAX)));
     }
 }

@@ -18,11 +18,17 @@ use super::{LiveCatalog, LoadSummary, Loading, REPLY_TIMEOUT, ShutdownFlags, Wor
 use crate::{
     clock::Timestamp,
     escape,
-    runtime::{Catalog, Content, FileWatcher, Module, Runtime, WatcherHandle, existing_files, module_name},
+    runtime::{
+        Catalog, Content, FileWatcher, Module, ModuleStore, Runtime, WatcherHandle, existing_files, module_name,
+    },
     task::{LoadFailure, ModuleVersion},
 };
 
 mod startup;
+
+mod taken;
+
+mod follower;
 
 mod changes;
 
@@ -30,8 +36,11 @@ mod loader;
 
 mod publish;
 
+use follower::{FollowedList, Follower};
 use loader::Loader;
 use startup::Startup;
+pub use taken::Transfer;
+use taken::{Taken, is_taken};
 
 /// Time for which a removed task name is still found: every lease granted before its removal starts within it.
 const FALLBACK_MAX: Duration = Duration::from_secs(30);
@@ -49,6 +58,8 @@ pub struct Reload {
     pub force: bool,
     /// Whether changes after the start take effect.
     pub watch: bool,
+    /// Whether modules travel between this worker and its control plane.
+    pub transfer: Transfer,
 }
 
 /// The thread that loads and reloads modules.
@@ -66,6 +77,10 @@ pub(super) struct Reloader {
     /// Versions to be loaded.
     requested: BTreeMap<PathBuf, LoadRequest>,
     loader: Loader,
+    /// The modules that it takes from the control plane.
+    taken: Option<Taken>,
+    /// Keeps the bytes of its modules for subworkers.
+    kept_in: Option<Arc<ModuleStore>>,
     /// Versions that are loaded and not live yet.
     staged: BTreeMap<PathBuf, StagedModule>,
     /// When the catalog changed last, while the previous one is still its fallback.
@@ -107,8 +122,8 @@ impl Reloader {
         catalog: Arc<LiveCatalog>,
         shutdown: Arc<ShutdownFlags>,
         reload: Reload,
-    ) -> (Self, WatcherHandle, Loading) {
-        let Reload { sources, grace, force, watch: is_watching } = reload;
+    ) -> (Self, WatcherHandle, Loading, Option<Follower>) {
+        let Reload { sources, grace, force, watch: is_watching, transfer } = reload;
         let order = existing_files(&sources).into_iter().enumerate().map(|(index, path)| (path, index)).collect();
         let loading = Loading::start();
         let startup = Startup {
@@ -120,6 +135,29 @@ impl Reloader {
             is_first_step: true,
         };
         let (watch, end) = FileWatcher::new(sources, &catalog.get(), grace, runtime.config().module_max);
+        let mut kept_in = None;
+        let (taken, follower) = match transfer {
+            Transfer::None => (None, None),
+            Transfer::Offer(store) => {
+                kept_in = Some(store);
+                (None, None)
+            }
+            Transfer::Take(store, filter) => {
+                let (taken, sender) = Taken::new(Arc::clone(&store));
+                let follower = Follower {
+                    registration: Arc::clone(&registration),
+                    shutdown: Arc::clone(&shutdown),
+                    store,
+                    filter,
+                    grace,
+                    module_max: runtime.config().module_max,
+                    sender,
+                    reloader: end.clone(),
+                    list: FollowedList::default(),
+                };
+                (Some(taken), Some(follower))
+            }
+        };
         let this = Self {
             runtime,
             registration,
@@ -131,12 +169,14 @@ impl Reloader {
             force,
             requested: BTreeMap::new(),
             loader: Loader::new(end.clone()),
+            taken,
+            kept_in,
             staged: BTreeMap::new(),
             changed: None,
             startup,
             last_proposal: 0,
         };
-        (this, end, loading)
+        (this, end, loading, follower)
     }
 
     /// Loads and reloads until the worker drains.
@@ -153,7 +193,7 @@ impl Reloader {
 
     fn is_done(&self) -> bool {
         let is_acknowledged = self.catalog.is_acknowledged(self.catalog.get().revision());
-        self.requested.is_empty() && !self.needs_recheck && is_acknowledged
+        self.requested.is_empty() && !self.needs_recheck && self.are_sources_known() && is_acknowledged
     }
 
     /// Checks all files once, and applies what has changed.
@@ -164,6 +204,7 @@ impl Reloader {
         }
         let mut next = self.catalog.get().without_fallback();
         let mut has_changes = self.check_sources(&mut next);
+        has_changes |= self.apply_taken(&mut next);
         if self.is_watching || self.startup.is_first_step || self.needs_recheck {
             self.needs_recheck = false;
             let mut changes = Vec::new();
@@ -173,7 +214,7 @@ impl Reloader {
             }
         }
         if std::mem::take(&mut self.startup.is_first_step) {
-            self.startup.pending = self.requested.keys().cloned().collect();
+            self.startup.pending.extend(self.requested.keys().cloned());
         }
         while let Some((path, content, loaded)) = self.loader.next_loaded() {
             // Unless the file has changed again since.

@@ -8,7 +8,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{LoadRequest, Reloader, StagedModule, failure};
+use super::{LoadRequest, Reloader, StagedModule, failure, is_taken};
 use crate::{
     escape,
     runtime::{Catalog, Change, Content, LoadError, Module, ModuleError, module_name},
@@ -37,7 +37,10 @@ impl Reloader {
             }
             Ok(None) => {
                 // The file has changed since.
-                self.watch.report_again(path);
+                match &self.taken {
+                    Some(taken) if is_taken(path) => taken.report_again(path),
+                    _ => self.watch.report_again(path),
+                }
                 self.needs_recheck = true;
                 false
             }

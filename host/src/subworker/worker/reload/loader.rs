@@ -12,8 +12,8 @@ use std::{
 
 use tracing::error;
 
-use super::{LoadRequest, Reloader, spawn};
-use crate::runtime::{Content, LOADS_MAX, LoadError, LoadPriority, Module, WatcherHandle};
+use super::{LoadRequest, Reloader, is_taken, spawn};
+use crate::runtime::{Content, LOADS_MAX, LoadError, LoadPriority, Module, Origin, WatcherHandle};
 
 /// The loads in progress.
 pub(super) struct Loader {
@@ -71,11 +71,17 @@ impl Reloader {
             let is_aborted = Arc::new(AtomicBool::new(false));
             let load = ActiveLoad { path: path.clone(), content, is_aborted: Arc::clone(&is_aborted) };
             let runtime = self.runtime.clone();
+            let taken_from = self.taken.as_ref().filter(|_| is_taken(&path)).map(|taken| Arc::clone(&taken.store));
+            let kept_in = self.kept_in.clone();
             let (sender, end) = (self.loader.sender.clone(), self.loader.end.clone());
             let priority =
                 if self.startup.loading.is_in_progress() { LoadPriority::Startup } else { LoadPriority::Background };
             let run = move || {
-                let loaded = runtime.load_in_background(&path, content, priority, &is_aborted);
+                let origin = match &taken_from {
+                    Some(store) => Origin::Store(store),
+                    None => Origin::File { kept_in: kept_in.as_deref() },
+                };
+                let loaded = runtime.load_in_background(&path, content, origin, priority, &is_aborted);
                 let _ = sender.send((path, content, loaded));
                 end.wake();
             };

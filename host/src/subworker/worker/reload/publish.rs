@@ -108,10 +108,10 @@ impl Reloader {
             for task in module.info().tasks.iter().filter(|task| task.full_name.is_none()) {
                 let other = trial.find_reserved(&task.name).map(|other| other.path().to_owned());
                 let Some(other) = other.filter(|other| !paths.contains(other)) else { continue };
-                if self.watch.can_be_replaced(&other) {
+                if self.can_be_replaced(&other) {
                     // The file was renamed: it replaces itself.
                     trial.remove(&other);
-                } else if self.startup.takes_precedence(module.path(), &other) {
+                } else if self.takes_precedence(module.path(), &other) {
                     displaced.extend(trial.remove(&other));
                     let why = ModuleError::TaskTaken { task: task.name.clone(), other: module.path().to_owned() };
                     trial.set_error(&other, failure(&why.to_string()));

@@ -74,7 +74,7 @@ impl Reloader {
 
     /// Logs and signals, once, that all modules of the start are loaded or refused.
     pub(super) fn finish_startup(&mut self) {
-        if !self.startup.loading.is_in_progress() {
+        if !self.startup.loading.is_in_progress() || !self.are_sources_known() {
             return;
         }
         let is_pending = |path: &PathBuf| self.requested.get(path).is_some_and(|request| request.retry.is_none());
@@ -89,5 +89,6 @@ impl Reloader {
         let took_s = clock::seconds(self.startup.at.elapsed());
         info!(worker = self.worker(), modules, broken, tasks, took_s, "all modules are loaded or refused");
         self.startup.loading.finish(LoadSummary { modules, broken, tasks });
+        self.registration.link().modules_loaded();
     }
 }

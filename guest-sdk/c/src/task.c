@@ -1,0 +1,111 @@
+// Registered tasks, and their description for the host.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static const fw_task **tasks;
+static size_t task_count;
+
+// The names of the types, and their JSON Schemas, in the order of fw_type.
+static const struct {
+    const char *name, *schema;
+} types[] = {
+    {"any", "{}"},
+    {"int", "{\"type\":\"integer\",\"format\":\"int64\"}"},
+    {"uint", "{\"type\":\"integer\",\"format\":\"uint64\",\"minimum\":0}"},
+    {"double", "{\"type\":\"number\",\"format\":\"double\"}"},
+    {"bool", "{\"type\":\"boolean\"}"},
+    {"string", "{\"type\":\"string\"}"},
+    {"bytes", "{\"type\":\"string\",\"contentEncoding\":\"base64\"}"},
+    {"array", "{\"type\":\"array\"}"},
+    {"object", "{\"type\":\"object\"}"},
+    {"null", "{\"type\":\"null\"}"},
+};
+
+void fw_register(const fw_task *task) {
+    if (!task->name || !task->run) fw_panic("a task needs a name and a function");
+    for (size_t i = 0; i < task_count; i++)
+        if (!strcmp(tasks[i]->name, task->name)) fw_panic("there are two tasks '%s'", task->name);
+    tasks = realloc(tasks, (task_count + 1) * sizeof *tasks);
+    if (!tasks) fw_panic("out of memory");
+    tasks[task_count++] = task;
+}
+
+size_t fw_task_count(void) { return task_count; }
+
+const fw_task *fw_task_at(size_t index) { return tasks[index]; }
+
+// Returns a schema as a value. An optional parameter may be null, too.
+static yyjson_mut_val *schema_value(yyjson_mut_doc *doc, const fw_task *task, const char *text, bool optional) {
+    yyjson_doc *parsed = yyjson_read(text, strlen(text), 0);
+    if (!parsed) fw_panic("task '%s': a schema is not JSON: %s", task->name, text);
+    yyjson_mut_val *schema = yyjson_val_mut_copy(doc, yyjson_doc_get_root(parsed));
+    yyjson_doc_free(parsed);
+    if (!optional) return schema;
+    yyjson_mut_val *either = yyjson_mut_obj(doc);
+    yyjson_mut_val *cases = yyjson_mut_obj_add_arr(doc, either, "anyOf");
+    yyjson_mut_arr_append(cases, schema);
+    yyjson_mut_obj_add_str(doc, yyjson_mut_arr_add_obj(doc, cases), "type", "null");
+    return either;
+}
+
+static void add_parameter(yyjson_mut_doc *doc, yyjson_mut_val *list, const fw_task *task, const fw_param *param) {
+    yyjson_mut_val *entry = yyjson_mut_arr_add_obj(doc, list);
+    yyjson_mut_obj_add_str(doc, entry, "name", param->name);
+    yyjson_mut_obj_add_str(doc, entry, "type", types[param->type].name);
+    yyjson_mut_obj_add_bool(doc, entry, "required", !param->optional);
+    const char *schema = param->schema ? param->schema : types[param->type].schema;
+    yyjson_mut_obj_add_val(doc, entry, "schema", schema_value(doc, task, schema, param->optional));
+}
+
+char *fw_schema_of(const fw_task *task) {
+    if (task->signature) {
+        const char *text = task->signature(task);
+        return fw_copy(text, strlen(text));
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *signature = yyjson_mut_obj(doc);
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, signature, "parameters");
+    for (size_t i = 0; i < FW_PARAMS_MAX && task->params[i].name; i++) add_parameter(doc, list, task, &task->params[i]);
+    yyjson_mut_val *result = yyjson_mut_obj_add_obj(doc, signature, "result");
+    yyjson_mut_obj_add_str(doc, result, "type", types[task->result].name);
+    const char *schema = task->result_schema ? task->result_schema : types[task->result].schema;
+    yyjson_mut_obj_add_val(doc, result, "schema", schema_value(doc, task, schema, false));
+    char *text = fw_json_text(signature);
+    yyjson_mut_doc_free(doc);
+    return text;
+}
+
+static void add_seconds(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, double value) {
+    if (value != 0) yyjson_mut_obj_add_real(doc, object, key, value);
+}
+
+static void add_text(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, const char *value) {
+    if (value) yyjson_mut_obj_add_strcpy(doc, object, key, value);
+}
+
+void fw_write_policy(yyjson_mut_doc *doc, yyjson_mut_val *object, const fw_policy *policy) {
+    add_text(doc, object, "priority", policy->priority);
+    add_seconds(doc, object, "timeout", policy->timeout);
+    if (policy->max_retries) yyjson_mut_obj_add_uint(doc, object, "max_retries", policy->max_retries);
+    add_seconds(doc, object, "retry_delay", policy->retry_delay);
+    add_seconds(doc, object, "retry_backoff", policy->retry_backoff);
+    add_seconds(doc, object, "retry_backoff_max", policy->retry_backoff_max);
+}
+
+char *fw_policy_of(const fw_task *task) {
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *object = yyjson_mut_obj(doc);
+    fw_write_policy(doc, object, &task->policy);
+    add_seconds(doc, object, "every", task->schedule.every);
+    add_text(doc, object, "cron", task->schedule.cron);
+    add_text(doc, object, "tz", task->schedule.tz);
+    add_text(doc, object, "overlap", task->schedule.overlap);
+    if (task->schedule.count) yyjson_mut_obj_add_uint(doc, object, "count", task->schedule.count);
+    add_text(doc, object, "until", task->schedule.until);
+    char *text = fw_json_text(object);
+    yyjson_mut_doc_free(doc);
+    return text;
+}

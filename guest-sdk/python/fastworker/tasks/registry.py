@@ -1,0 +1,169 @@
+"""The decorator `task`, and the tasks that it registered."""
+
+import contextlib
+import inspect
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from .. import policy as policies
+from ..follow_up import Submitter
+
+_logger = logging.getLogger(__name__)
+
+Seconds = float | timedelta | str
+NAME_BYTES_MAX = 128
+
+
+@dataclass
+class TaskInfo:
+    """A registered task."""
+
+    func: Callable[..., Any]
+    name: str
+    module: str = ""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """The task's defaults and schedule: the keys of `policy` in the contract."""
+    before: Callable[..., Any] | None = None
+    after: Callable[..., Any] | None = None
+
+
+class TaskRegistry:
+    """The registered tasks, by name."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, TaskInfo] = {}
+
+    def register(
+        self,
+        func: Callable[..., Any],
+        name: str | None = None,
+        policy: dict[str, Any] | None = None,
+        before: Callable[..., Any] | None = None,
+        after: Callable[..., Any] | None = None,
+    ) -> Callable[..., Any]:
+        """Registers a function as a task, and returns it."""
+        if not callable(func):
+            raise TypeError(f"a task is a function, not {type(func).__name__}")
+        task_name = name or func.__name__
+        _check_name(task_name)
+        if task_name in self._tasks:
+            _logger.warning("Task %s is already registered. Overwriting.", task_name)
+        module = getattr(func, "__module__", "")
+        self._tasks[task_name] = TaskInfo(func, task_name, module, policy or {}, before, after)
+        _add_methods(func, task_name)
+        return func
+
+    def get_task(self, name: str) -> Callable[..., Any] | None:
+        """The function of a task."""
+        info = self._tasks.get(name)
+        return info.func if info else None
+
+    def get_task_info(self, name: str) -> TaskInfo | None:
+        """A task."""
+        return self._tasks.get(name)
+
+    def list_tasks(self) -> dict[str, Callable[..., Any]]:
+        """The functions of all tasks."""
+        return {name: info.func for name, info in self._tasks.items()}
+
+    def list_task_infos(self) -> dict[str, TaskInfo]:
+        """All tasks."""
+        return self._tasks.copy()
+
+    def get_periodic_tasks(self) -> dict[str, TaskInfo]:
+        """The tasks with a schedule."""
+        return {name: info for name, info in self._tasks.items() if info.policy.keys() & {"every", "cron"}}
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= NAME_BYTES_MAX or not name.isprintable():
+        raise ValueError(f"a task name has 1 to {NAME_BYTES_MAX} bytes and no control characters: {name!r} is none")
+
+
+def _add_methods(func: Callable[..., Any], name: str) -> None:
+    # Not all callables take attributes, and a function with own attributes keeps them.
+    submitter = Submitter(name)
+    with contextlib.suppress(AttributeError, TypeError):
+        func.task_name = name  # type: ignore[attr-defined]
+        for method in ("submit", "options"):
+            if not hasattr(func, method):
+                setattr(func, method, getattr(submitter, method))
+
+
+task_registry = TaskRegistry()
+
+
+def task(
+    func_or_name: Callable[..., Any] | str | None = None,
+    *,
+    name: str | None = None,
+    repeat_interval: Seconds | None = None,
+    cron: str | None = None,
+    repeat_count: int | None = None,
+    repeat_until: str | datetime | None = None,
+    before: Callable[..., Any] | None = None,
+    after: Callable[..., Any] | None = None,
+    every: Seconds | None = None,
+    count: int | None = None,
+    until: str | datetime | None = None,
+    tz: Any = None,
+    overlap: str | None = None,
+    priority: Any = None,
+    timeout: Seconds | None = None,
+    max_retries: int | None = None,
+    retry_delay: Seconds | None = None,
+    retry_backoff: float | None = None,
+    retry_backoff_max: Seconds | None = None,
+) -> Any:
+    """Registers a function as a task: `@task`, `@task("name")` or `@task(…)`.
+
+    `name`: the task name, by default that of the function.
+    `repeat_interval` (seconds), `cron`, `repeat_count`, `repeat_until`: the schedule, as in the Python FastWorker. So
+    are the hooks `before` and `after`, which get the `Task`. `every`, `count` and `until` are other names for the
+    schedule; `tz` is the time zone of `cron`, by default UTC; `overlap` is "skip" or "queue".
+    `priority` ("critical", "high", "normal", "low"), `timeout`, `max_retries`, `retry_delay`, `retry_backoff` (factor)
+    and `retry_backoff_max`: the defaults of the task. Times are seconds, a `timedelta`, or text such as "5m".
+    """
+    policy = policies.of(
+        priority=priority,
+        timeout=timeout,
+        max_retries=max_retries,
+        retry_delay=retry_delay,
+        retry_backoff=retry_backoff,
+        retry_backoff_max=retry_backoff_max,
+    ) | policies.schedule(
+        every=repeat_interval or every,
+        cron=cron,
+        count=repeat_count if repeat_count is not None else count,
+        end=repeat_until or until,
+        tz=tz,
+        overlap=overlap,
+    )
+
+    def decorator(func: Callable[..., Any]) -> Callable[..., Any]:
+        given = func_or_name if isinstance(func_or_name, str) and func_or_name else name
+        _warn_of_schedule(func, policy)
+        return task_registry.register(func, given, policy, before, after)
+
+    if func_or_name is not None and not isinstance(func_or_name, str):
+        return decorator(func_or_name)
+    return decorator
+
+
+def _warn_of_schedule(func: Callable[..., Any], policy: dict[str, Any]) -> None:
+    if not policy.keys() & {"every", "cron"} or not callable(func):
+        return
+    empty, variadic = inspect.Parameter.empty, (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    with contextlib.suppress(TypeError, ValueError):
+        parameters = inspect.signature(func).parameters.values()
+        required = [it.name for it in parameters if it.default is empty and it.kind not in variadic]
+        if required:
+            warnings.warn(
+                f"{getattr(func, '__name__', 'a task')}() has a schedule and required parameters "
+                f"({', '.join(required)}): give them defaults, or it is not scheduled",
+                stacklevel=3,
+            )
