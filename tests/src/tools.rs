@@ -26,7 +26,10 @@ pub fn is_without(tool: &str) -> bool {
     });
     let is_without = !is_installed && !is_ci();
     if is_without {
-        eprintln!("SKIPPED: {tool} is not installed; fastworker build --install installs it into {}", folder().display());
+        eprintln!(
+            "SKIPPED: {tool} is not installed; fastworker build --install installs it into {}",
+            folder().display()
+        );
     }
     is_without
 }
