@@ -97,7 +97,9 @@ fn ask<T: DeserializeOwned>(build: &Build<'_>, step: &str, command: &mut Command
     match serde_json::from_slice(&printed) {
         Ok(Reply::Value(value)) => Ok(value),
         Ok(Reply::Problem { error, hint }) => Err(CliError::new(EXIT_USAGE, error).hint(hint)),
-        Err(error) => Err(CliError::new(EXIT_FAILURE, format!("cannot read the output of a script of the SDK: {error}"))),
+        Err(error) => {
+            Err(CliError::new(EXIT_FAILURE, format!("cannot read the output of a script of the SDK: {error}")))
+        }
     }
 }
 
@@ -122,7 +124,8 @@ fn componentize(
     let mut command = Command::new(python()?);
     command.arg(installed.join("bin/componentize-py")).args(["-q", "-d"]).arg(sdk.join("wit"));
     command.args(["-w", if plan.http { "module-with-http" } else { "module" }, "componentize", APP]);
-    for folder in [Some(&app), Some(&plan.root), packages.folder.as_ref(), Some(&sdk.to_path_buf())].into_iter().flatten()
+    for folder in
+        [Some(&app), Some(&plan.root), packages.folder.as_ref(), Some(&sdk.to_path_buf())].into_iter().flatten()
     {
         command.arg("-p").arg(folder);
     }

@@ -161,7 +161,9 @@ mod tests {
     fn a_package_without_its_compiled_code_is_named() {
         let packages = Packages { without_compiled: vec!["Fast-Parser 1.2".into()], ..Packages::default() };
         let line = |line: &str| compiled(&[line.to_owned()], &packages);
-        assert!(line("  File \"/2/fast_parser/__init__.py\", line 1").is_some_and(|it| it.starts_with("Fast-Parser 1.2")));
+        assert!(
+            line("  File \"/2/fast_parser/__init__.py\", line 1").is_some_and(|it| it.starts_with("Fast-Parser 1.2"))
+        );
         assert!(line("ModuleNotFoundError: No module named 'fast_parser._core'").is_some());
         assert!(line("ModuleNotFoundError: No module named 'numpy'").is_none());
     }

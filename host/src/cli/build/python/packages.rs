@@ -62,11 +62,7 @@ pub(super) fn install(build: &Build<'_>, scripts: &Path) -> Result<Packages, Cli
         Some(installed) => installed,
         None => install_new(build, &script, &text, &folder)?,
     };
-    Ok(Packages {
-        folder: Some(folder),
-        installed: installed.packages,
-        without_compiled: installed.without_compiled,
-    })
+    Ok(Packages { folder: Some(folder), installed: installed.packages, without_compiled: installed.without_compiled })
 }
 
 /// A name for the folder of these requirements: other lists, constraints, scripts or versions of Python have others.
