@@ -104,9 +104,7 @@ fn connect(
     failed: &dyn Fn(ErrorCode) -> io::Error,
 ) -> io::Result<(TcpSocket, InputStream, OutputStream)> {
     let (family, address) = match address {
-        IpAddress::Ipv4(address) => {
-            (IpAddressFamily::Ipv4, IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }))
-        }
+        IpAddress::Ipv4(address) => (IpAddressFamily::Ipv4, IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address })),
         IpAddress::Ipv6(address) => {
             let address = Ipv6SocketAddress { port, flow_info: 0, address, scope_id: 0 };
             (IpAddressFamily::Ipv6, IpSocketAddress::Ipv6(address))
