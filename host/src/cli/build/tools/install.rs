@@ -46,7 +46,10 @@ pub(super) fn install(tool: &Tool, tools: &Path, output: &dyn BuildOutput) -> Re
     if installed.is_err() {
         let _ = remove(&new);
     }
-    installed.map(|()| folder)
+    installed.map(|()| {
+        output.note(&format!("{} is in {}", tool.title(), folder.display()));
+        folder
+    })
 }
 
 /// Locks the installation of a tool against other processes until the file is dropped.
