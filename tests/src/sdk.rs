@@ -4,6 +4,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -12,6 +13,8 @@ use crate::{binary, cli, fastworker};
 
 /// Exit code of `fastworker build` without its tools.
 const MISSING_TOOL: i32 = 6;
+/// Timeout of a build on a busy machine, with empty caches.
+const BUILT: Duration = Duration::from_mins(10);
 
 /// The folder of the tools on this machine: `$FASTWORKER_TOOLS`, or its default.
 pub fn tools() -> PathBuf {
@@ -38,7 +41,9 @@ pub fn build(source: &Path, name: &str) -> Option<PathBuf> {
     let module = binary::target_dir().join("tests-sdk").join(name).with_extension("wasm");
     let mut command = with_tools();
     command.arg("build").arg(&source).arg("--output").arg(&module);
-    let ran = cli::run(command);
+    // Each uses all cores.
+    let _one_at_a_time = binary::lock("fastworker-sdk");
+    let ran = cli::run_within(BUILT, command);
     if ran.code == Some(MISSING_TOOL) {
         assert!(env::var_os("CI").is_none(), "a tool is missing, with which CI tests: {ran:?}");
         report_skipped(&source, ran.error());
