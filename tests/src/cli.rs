@@ -73,7 +73,13 @@ pub fn fastworker() -> Command {
     let mut command = process::command(binary::path());
     // The web interface would use its default port, and many tests run concurrently.
     command.env("XDG_CACHE_HOME", cache()).env("XDG_STATE_HOME", state()).env("FASTWORKER_GUI_ENABLED", "false");
+    command.env("XDG_CONFIG_HOME", no_config());
     command
+}
+
+/// A folder without a configuration file.
+fn no_config() -> PathBuf {
+    binary::target_dir().join("tests-no-config")
 }
 
 /// The cache of compiled modules, shared by all tests so that each is compiled once.

@@ -401,6 +401,7 @@ fn registration(worker_id: &str) -> Registration {
 fn module(names: &[&str], documentation: &str) -> ModuleInfo {
     let task = |name: &&str| TaskInfo {
         name: (*name).to_owned(),
+        full_name: None,
         documentation: documentation.to_owned(),
         schema: Json::empty_object(),
         policy: Policy::default(),

@@ -14,8 +14,8 @@ use fastworker::{
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
-        ModuleStatus, ModuleVersion, NewTask, Outcome, Policy, Progress, Report, ScheduleSpec, Task, TaskId, TaskInfo,
-        TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
+        ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec, Task,
+        TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -197,9 +197,11 @@ pub(super) fn results() -> impl Strategy<Value = Arc<TaskResult>> {
 }
 
 pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
-    let task = (text(), text(), documents(), policies(), option::of(specs()), vec(text(), 0..3), vec(text(), 0..3))
-        .prop_map(|(name, documentation, schema, policy, schedule, needs, warnings)| TaskInfo {
+    let names = (text(), option::of(text()));
+    let task = (names, text(), documents(), policies(), option::of(specs()), vec(text(), 0..3), vec(text(), 0..3))
+        .prop_map(|((name, full_name), documentation, schema, policy, schedule, needs, warnings)| TaskInfo {
             name,
+            full_name,
             documentation,
             schema,
             policy,
@@ -220,13 +222,15 @@ pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
             tasks,
             ..ModuleInfo::default()
         });
-    let granted = (vec(ungranted, 0..3), vec(text(), 0..3));
+    let not_callable = (text(), text()).prop_map(|(name, reason)| NotCallable { name, reason });
+    let granted = (vec(ungranted, 0..3), vec(text(), 0..3), vec(not_callable, 0..3));
     let code = option::of(open(RefusalCode::ALL.to_vec()));
     let failure = (moments(), text(), code).prop_map(|(at, message, code)| LoadFailure { at, message, code });
     let failures = option::of(failure);
     (loaded, granted, open(ModuleStatus::ALL.to_vec()), failures).prop_map(
-        |(module, (ungranted, grants), status, last_error)| ModuleInfo {
+        |(module, (ungranted, grants, not_callable), status, last_error)| ModuleInfo {
             ungranted,
+            not_callable,
             grants,
             status,
             last_error,
