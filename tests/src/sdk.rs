@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -11,6 +12,8 @@ use crate::{binary, cli, fastworker, tools};
 
 /// Exit code of `fastworker build` without its tools.
 const MISSING_TOOL: i32 = 6;
+/// Timeout of a build on a busy machine, with empty caches.
+const BUILT: Duration = Duration::from_mins(10);
 
 /// A `fastworker` command with the tools of this machine.
 pub fn with_tools() -> Command {
@@ -30,7 +33,9 @@ pub fn build(source: &Path, name: &str) -> Option<PathBuf> {
         command.arg("--install");
     }
     command.arg(&source).arg("--output").arg(&module);
-    let ran = cli::run(command);
+    // Each uses all cores.
+    let _one_at_a_time = binary::lock("fastworker-sdk");
+    let ran = cli::run_within(BUILT, command);
     if ran.code == Some(MISSING_TOOL) && !tools::is_ci() {
         report_skipped(&source, ran.error());
         return None;
