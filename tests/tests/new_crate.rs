@@ -1,4 +1,4 @@
-//! `fastworker new`: the crate builds, passes its tests and runs without changes.
+//! `fastworker new`: the project builds, passes its tests and runs without changes.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use fastworker_tests::{Cluster, Ran, Transcript, binary, cli, fastworker};
+use fastworker_tests::{Cluster, Ran, Transcript, binary, cli, fastworker, modules::compiler_variables};
 
 fn new(directory: &Path, args: &[&str]) -> Ran {
     let mut command = fastworker();
@@ -26,16 +26,13 @@ fn build(crate_folder: &Path, program: impl Into<OsString>, args: &[&str]) {
     assert!(ran.status.success(), "{args:?}:\n{}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Builds the crate's module as `scripts/build-tasks` builds the examples.
+/// Builds the module with `fastworker build`.
 fn module(crate_folder: &Path) -> PathBuf {
-    let prepared = Command::new(binary::root().join("scripts/guest-toolchain")).status();
-    assert!(prepared.is_ok_and(|status| status.success()), "there is no compiler for modules");
-    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/wasm-sdk");
-    let sdk = env::var_os("WASM_SDK_DIR").map_or_else(home, PathBuf::from);
-    build(crate_folder, sdk.join("guest-cargo"), &["build", "--release"]);
-    let settings = fs::read_to_string(sdk.join("env.sh")).expect("the compiler's settings");
-    let target = if settings.contains("wasm32-wasip1") { "wasm32-wasip1" } else { "wasm32-wasip2" };
-    binary::target_dir().join("new-crate").join(target).join("release/my_tasks.wasm")
+    let mut command = fastworker();
+    command.arg("build").arg(crate_folder).arg("--json").envs(compiler_variables());
+    command.env("CARGO_TARGET_DIR", binary::target_dir().join("new-crate"));
+    let built = cli::run(command).with_code(0).json();
+    PathBuf::from(built["path"].as_str().expect("a path"))
 }
 
 #[test]
@@ -53,6 +50,7 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     build(&made, cargo, &["test", "--quiet"]);
     let module = module(&made);
+    assert_eq!(module, made.join("my_tasks.wasm"));
     let mut dev = fastworker();
     dev.arg("dev").arg(&module).args(["greet", "Ada", "--kwargs", "times=2"]);
     assert_eq!(cli::run(dev).with_code(0).stdout, "[\"Hello, Ada!\",\"Hello, Ada!\"]\n");
@@ -103,15 +101,32 @@ fn a_new_crate_is_written_to_its_path_and_overwrites_nothing() {
     let directory = tempfile::tempdir().expect("directory created");
     let made = new(directory.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();
     assert_eq!((&made["name"], &made["path"]), (&"tasks".into(), &"a/b".into()));
+    assert_eq!((&made["language"], &made["module"]), (&"rust".into(), &"tasks.wasm".into()));
     assert!(directory.path().join("a/b/src/lib.rs").exists());
     let mut errors = Transcript::new();
     errors.add(&new(directory.path(), &["other", "--path", "a/b"]).with_code(2));
     errors.add(&new(directory.path(), &["../up"]).with_code(2));
     errors.add(&new(directory.path(), &["x", "--sdk", "a"]).with_code(2));
+    errors.add(&new(directory.path(), &["x", "--lang", "python", "--sdk", "a"]).with_code(2));
+    errors.add(&new(directory.path(), &["match"]).with_code(2));
+    errors.add(&new(directory.path(), &["x", "--lang", "pyhton"]).with_code(2));
     errors.check();
     let sdk = binary::root().join("guest-sdk/rust");
     let _ = new(directory.path(), &["with-sdk", "--sdk", sdk.to_str().expect("valid UTF-8")]).with_code(0);
     let manifest = fs::read_to_string(directory.path().join("with-sdk/Cargo.toml")).expect("valid manifest");
     assert!(manifest.contains(&format!("{{ path = \"{}\" }}", sdk.canonicalize().expect("existing file").display())));
     assert!(!directory.path().join("with-sdk/.fastworker").exists());
+}
+
+#[test]
+fn a_new_python_project_passes_its_tests_unchanged() {
+    let directory = tempfile::tempdir().expect("directory created");
+    // Inside of a cargo workspace and a Go module, which do not concern it.
+    fs::write(directory.path().join("Cargo.toml"), "[workspace]\nmembers = [\"**\"]\n").expect("file access");
+    fs::write(directory.path().join("go.mod"), "module around\n").expect("file access");
+    let mut shown = Transcript::new();
+    shown.add(&new(directory.path(), &["my-tasks", "--lang", "python"]).with_code(0));
+    shown.check();
+    let made = directory.path().join("my-tasks");
+    build(&made, "python3", &["-m", "unittest"]);
 }

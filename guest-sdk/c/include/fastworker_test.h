@@ -1,5 +1,5 @@
 // Runs tasks in tests of the machine's own compiler: as the host would, from JSON to JSON. Compile the tasks and the
-// test with src/*.c but module.c, with test/host.c and src/yyjson/yyjson.c; `fastworker new --lang c` shows how.
+// test with src/*.c but module.c, with testing/host.c and src/yyjson/yyjson.c; `fastworker new --lang c` shows how.
 //
 //     fw_outcome outcome = fw_test(&(fw_test_call){.name = "add", .args = "[2, 3]"});
 //     assert(!strcmp(outcome.result, "5"));

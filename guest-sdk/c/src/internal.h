@@ -58,7 +58,7 @@ __attribute__((__noreturn__)) void fw_panic(const char *format, ...) FW_FORMAT(1
 void *fw_allocate(size_t size);
 char *fw_copy(const char *text, size_t length);
 
-// The functions of the host: module.c imports them, testing.c has those of tests.
+// The functions of the host: module.c imports them, testing/host.c has those of tests.
 void fw_host_log(fw_level level, const char *message, size_t length);
 void fw_host_progress(uint64_t done, uint64_t total, const char *message);
 bool fw_host_cancelled(void);

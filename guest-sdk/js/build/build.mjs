@@ -1,11 +1,12 @@
-// Builds a task module from TypeScript or JavaScript: what `fastworker build` runs.
+// Builds a task module from TypeScript or JavaScript: what `fastworker build` runs, in two steps.
 //
-//     node build.mjs --out x.wasm --wit FOLDER [--engine small|complete] [--tools FOLDER]… PATH
+//     node build.mjs bundle --out module.js --tools FOLDER PATH
+//     node build.mjs componentize --engine small|complete --out x.wasm --wit FOLDER --tools FOLDER module.js
 //
-// It prints one JSON object a line: {"step"}, {"warning", "at"}, {"note", "at"}, and last {"built"}, {"missing"} or
-// {"errors"}. The author's code runs in the sandbox of the engine only, never in Node.
+// Each prints one JSON object: of `bundle` {"engine", "reason", "tasks", "warnings"}, or {"errors"} and exit code 1.
+// The author's code runs in the sandbox of the engine only, never in Node.
 
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -15,58 +16,42 @@ import { componentize } from './componentize.mjs';
 import { reasonForComplete } from './engine.mjs';
 import { engineOf, findEntry } from './entry.mjs';
 import { createProgram, sdk, typeErrors } from './program.mjs';
-import { BuildError, printed } from './report.mjs';
+import { BuildError, Report } from './report.mjs';
 import { findTasks } from './signature.mjs';
-import { MissingTool, createImporter } from './tools.mjs';
+import { createImporter } from './tools.mjs';
 
-/** Type errors that are printed. */
+/** Maximum type errors that are reported. */
 const TYPE_ERRORS_MAX = 20;
+// The imports of the module are connected before the author's code runs.
+const START = "import 'fastworker:connect';\nimport 'fastworker:author';\nexport { tasks } from 'fastworker/module';\n";
 
 /**
- * @typedef {object} BuildOptions
- * @property {string} path the entry, or a folder
- * @property {string} wit the folder of the world
- * @property {'small' | 'complete'} [engine] by default the build decides
- * @property {string[]} tools
- * @property {typeof printed} report
- */
-
-/**
- * Returns the component, or the engine that is missing.
+ * Bundles the author's code for an engine.
  *
- * @param {BuildOptions} options
+ * @param {string} path the entry, or the folder of a project
+ * @param {string[]} tools folders with esbuild and typescript
+ * @returns {Promise<{ code: string, engine: 'small' | 'complete', reason?: string, warnings: object[] }>}
  */
-export async function build({ path, wit, engine: wanted, tools, report }) {
+export async function bundleModule(path, tools) {
   const importTool = createImporter(tools);
+  const report = new Report();
   const entry = findEntry(path);
-  const asked = wanted ?? engineOf(entry);
   const [ts, esbuild] = [await importTool('typescript'), await importTool('esbuild')];
-  report.step('read the types');
   const { program } = createProgram(ts, entry);
   const tasks = findTasks(ts, program, report);
-  report.step('bundle');
   const { code, places, files, warnings } = await bundle(esbuild, { entry, start: START, tasks, resolveSdk });
   warnings.forEach((warning) => report.warn(warning.text, warning.at));
   if (tasks.length === 0) throw noTasks(path);
   reportTypeErrors(ts, program, report);
-  const reason = reasonForComplete(ts, program, tasks, files, report);
-  const engine = asked ?? (reason === undefined ? 'small' : 'complete');
-  if (asked === 'small' && reason !== undefined) report.warn(`the small engine cannot do everything that this code does: ${reason}`);
-  const why = asked === undefined ? reason : 'it was asked for';
-  report.step(engine === 'small' ? 'componentize (QuickJS)' : `componentize (StarlingMonkey: ${why})`);
-  try {
-    const component = await componentize(engine, importTool, { code: withEngine(code, engine) + places, wit, usesFetch: /\bfetch\b/.test(code) });
-    return { component, engine, reason: why };
-  } catch (error) {
-    if (error instanceof MissingTool) return { missing: engine, reason: why };
-    throw error;
-  }
+  const asked = engineOf(entry);
+  const needed = reasonForComplete(ts, program, tasks, files, report);
+  const engine = asked ?? (needed === undefined ? 'small' : 'complete');
+  if (asked === 'small' && needed !== undefined) report.warn(`${needed}, which the small engine cannot run`);
+  const reason = asked === undefined ? needed : 'the source asks for it';
+  return { code: withEngine(code, engine) + places, engine, reason, warnings: report.warnings };
 }
 
-// The imports of the module are connected before the author's code runs.
-const START = "import 'fastworker:connect';\nimport 'fastworker:author';\nexport { tasks } from 'fastworker/module';\n";
-
-// The engine is known after bundling only. On the first line, so that no line moves.
+// On the first line, so that no other line moves.
 function withEngine(code, engine) {
   return `globalThis[Symbol.for("fastworker.engine")] = ${JSON.stringify(engine)};${code}`;
 }
@@ -75,15 +60,14 @@ function resolveSdk(path) {
   const files = { fastworker: 'src/index.js', 'fastworker/module': 'src/module.js', 'fastworker:connect': 'src/connect.js' };
   if (Object.hasOwn(files, path)) return { path: join(sdk, files[path]) };
   if (/^(fastworker|wasi):/.test(path)) return { path, external: true };
-  if (path === 'fastworker/testing') {
-    return { errors: [{ text: 'fastworker/testing works in tests, under Node; a module cannot import it', notes: [{ text: 'import it in the test only' }] }] };
-  }
-  return { errors: [{ text: `fastworker has no ${path}` }] };
+  if (path !== 'fastworker/testing') return { errors: [{ text: `fastworker has no ${path}` }] };
+  const text = 'fastworker/testing works in tests, under Node; a module cannot import it';
+  return { errors: [{ text, notes: [{ text: 'import it in the test only' }] }] };
 }
 
 function noTasks(path) {
   return new BuildError(`${path} registers no task`, {
-    hint: "import { task } from 'fastworker'; task('add', (x: number, y: number) => x + y);",
+    hint: "register one: import { task } from 'fastworker'; task('add', (x: number, y: number) => x + y)",
   });
 }
 
@@ -94,7 +78,7 @@ function reportTypeErrors(ts, program, report) {
 }
 
 async function main() {
-  const { values, positionals } = parseArgs({
+  const { values, positionals: [step, path] } = parseArgs({
     allowPositionals: true,
     options: {
       out: { type: 'string' },
@@ -103,15 +87,26 @@ async function main() {
       tools: { type: 'string', multiple: true },
     },
   });
+  if (step === 'bundle') {
+    const { code, ...result } = await bundleModule(path, values.tools);
+    writeFileSync(values.out, code);
+    return result;
+  }
+  const code = readFileSync(path, 'utf8');
+  writeFileSync(values.out, await componentize(values.engine, createImporter(values.tools), code, values.wit));
+  return {};
+}
+
+async function run() {
   try {
-    const result = await build({ path: positionals[0], wit: values.wit, engine: values.engine, tools: values.tools ?? [], report: printed });
-    if (result.component !== undefined) writeFileSync(values.out, result.component);
-    printed.end(result.component === undefined ? result : { built: values.out, engine: result.engine, reason: result.reason });
+    return await main();
   } catch (error) {
     if (!(error instanceof BuildError)) throw error;
-    printed.end({ errors: error.errors ?? [{ text: error.message, at: error.at, hint: error.hint }] });
     process.exitCode = 1;
+    return { errors: error.errors ?? [{ text: error.message, at: error.at, hint: error.hint }] };
   }
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await main();
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  process.stdout.write(`${JSON.stringify(await run())}\n`);
+}

@@ -7,38 +7,35 @@ import { join } from 'node:path';
 import { withPlaces } from '../src/places.js';
 import { BuildError } from './report.mjs';
 
-/** The features of the complete engine that a task without fetch does without. */
-const HTTP = ['http', 'fetch-event'];
-
 /**
  * @param {'small' | 'complete'} engine
  * @param {(name: string) => Promise<any>} importTool
- * @param {{ code: string, wit: string, usesFetch: boolean }} module
+ * @param {string} code
+ * @param {string} wit the folder of the world
  * @returns {Promise<Uint8Array>}
  */
-export async function componentize(engine, importTool, { code, wit, usesFetch }) {
-  const make = engine === 'small' ? small : complete;
+export async function componentize(engine, importTool, code, wit) {
   try {
-    return await make(importTool, { code, wit, usesFetch });
+    return await (engine === 'small' ? small : complete)(importTool, code, wit);
   } catch (error) {
-    if (error instanceof BuildError) throw error;
-    throw explain(error, code);
+    throw error instanceof BuildError ? error : explain(error, code);
   }
 }
 
-async function small(importTool, { code, wit }) {
+async function small(importTool, code, wit) {
   const { componentize: run } = await importTool('componentize-qjs');
   const { component } = await run({ witPath: wit, jsSource: code, world: 'module', sync: true });
   return component;
 }
 
-async function complete(importTool, { code, wit, usesFetch }) {
+async function complete(importTool, code, wit) {
   const { componentize: run } = await importTool('@bytecodealliance/componentize-js');
   const folder = mkdtempSync(join(tmpdir(), 'fastworker-js-'));
   try {
     const sourcePath = join(folder, 'module.js');
     writeFileSync(sourcePath, code);
-    const disableFeatures = usesFetch ? HTTP.slice(1) : HTTP;
+    // Without `http` a module does not import wasi:http, and so needs no grant.
+    const disableFeatures = /\bfetch\b/.test(code) ? ['fetch-event'] : ['http', 'fetch-event'];
     const { component } = await run({ sourcePath, witPath: wit, worldName: 'module', disableFeatures });
     return component;
   } finally {

@@ -30,8 +30,16 @@ function readMain(folder) {
   return typeof main === 'string' ? main : undefined;
 }
 
-/** Returns the engine that the package.json around an entry asks for: `"fastworker": { "engine": "complete" }`. */
+/**
+ * Returns the engine that the author asks for: by a comment `// @engine complete` in the entry, or by `"fastworker":
+ * { "engine": "complete" }` in the package.json around it.
+ *
+ * @returns {'small' | 'complete' | undefined}
+ */
 export function engineOf(entry) {
+  const comment = /^\s*(?:\/\/|\/?\*+)\s*@engine\s+(\w+)/m.exec(readFileSync(entry, 'utf8'))?.[1];
+  if (comment === 'small' || comment === 'complete') return comment;
+  if (comment !== undefined) throw new BuildError(`${entry}: the engine is ${comment}, and should be small or complete`);
   for (let folder = dirname(entry); ; folder = dirname(folder)) {
     const { engine } = readManifest(folder).fastworker ?? {};
     if (engine === undefined && !existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) continue;

@@ -1,4 +1,4 @@
-// What the build says, one JSON object a line on stdout, for `fastworker build`.
+// What the build says: mistakes of the author, and warnings.
 
 /** A mistake of the author, as opposed to one of the build. */
 export class BuildError extends Error {
@@ -22,17 +22,16 @@ export class BuildErrors extends BuildError {
   }
 }
 
-/** The events of a build that prints them. */
-export const printed = {
-  step: (text) => print({ step: text }),
-  warn: (text, at) => print({ warning: text, at }),
-  note: (text, at) => print({ note: text, at }),
-  end: (report) => print(report),
-};
+/** Collects what the author should know. */
+export class Report {
+  /** @type {{ text: string, at?: string }[]} */
+  warnings = [];
 
-/** Collects warnings and notes instead, for tests. */
-export const silent = { step() {}, warn() {}, note() {}, end() {} };
-
-function print(event) {
-  process.stdout.write(`${JSON.stringify(event)}\n`);
+  /**
+   * @param {string} text
+   * @param {string} [at] `file:line:column`
+   */
+  warn(text, at) {
+    this.warnings.push({ text, at });
+  }
 }

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 
 import { bundle } from './bundle.mjs';
 import { createProgram } from './program.mjs';
-import { silent } from './report.mjs';
+import { Report } from './report.mjs';
 import { findTasks } from './signature.mjs';
 import { createImporter } from './tools.mjs';
 
@@ -17,7 +17,7 @@ export async function bundleForTest(entry, urlOf) {
   const importTool = createImporter([], dirname(entry));
   const [ts, esbuild] = [await importTool('typescript'), await importTool('esbuild')];
   const { program } = createProgram(ts, entry);
-  const tasks = findTasks(ts, program, silent);
+  const tasks = findTasks(ts, program, new Report());
   const resolveSdk = (path) => ({ path: urlOf(path === 'fastworker/testing' ? 'testing.js' : 'index.js'), external: true });
   const start = "import * as author from 'fastworker:author';\nexport * from 'fastworker:author';\nexport default author.default;\n";
   const { code, map } = await bundle(esbuild, { entry, start, tasks, resolveSdk });

@@ -77,7 +77,7 @@ function pushUtf8(bytes, point) {
 
 class Utf8Decoder {
   constructor(label = 'utf-8', options = {}) {
-    if (!/^utf-?8$/i.test(label)) throw new RangeError(`TextDecoder knows utf-8 only, not ${label}, on the small engine: build with --engine complete`);
+    if (!/^utf-?8$/i.test(label)) throw new RangeError(`TextDecoder knows utf-8 only, not ${label}, on the small engine: ask for it with a comment // @engine complete in the source`);
     this.fatal = options.fatal === true;
     this.ignoreBOM = options.ignoreBOM === true;
   }

@@ -81,7 +81,7 @@ function messageOf(thrown) {
   const own = OWN.has(thrown.constructor);
   const absent = /^(?:'?)(\w+)'? is not defined$/.exec(thrown.message)?.[1];
   const parts = [own ? String(thrown.message) : withName(thrown)];
-  if (ofComplete.has(absent)) parts[0] += ` (only the complete engine has ${absent}: build with --engine complete)`;
+  if (ofComplete.has(absent)) parts[0] += ` (only the complete engine has ${absent}: ask for it with a comment // @engine complete in the source)`;
   if (Array.isArray(thrown.errors)) parts.push(thrown.errors.map(withName).join('; '));
   for (let cause = thrown.cause, count = 0; cause !== undefined && cause !== null && count < CAUSES_MAX; count += 1) {
     const text = withName(cause);

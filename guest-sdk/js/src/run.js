@@ -35,7 +35,7 @@ function fail(thrown, host) {
 
 function noPromises(name) {
   return new TypeError(
-    `task '${name}' returned a promise, which the small engine cannot await: build with --engine complete`,
+    `task '${name}' returned a promise, which the small engine cannot await: ask for it with a comment // @engine complete in the source`,
   );
 }
 

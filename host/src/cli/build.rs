@@ -47,7 +47,7 @@ mod zig;
 use context::ScratchFolder;
 pub(super) use context::{Artifact, Build, cannot};
 pub(super) use language::Language;
-pub(super) use process::{BuildOutput, kill_all};
+pub(super) use process::{BuildOutput, kill_all, quote};
 pub(super) use source::Source;
 pub(super) use tools::{MissingTools, cache_folder};
 

@@ -57,7 +57,8 @@ pub(super) struct DevCommand {
 }
 
 const AFTER_HELP: &str = "\
-Sources are built as fastworker build does, and PATH may also be a folder or a pattern of .wasm files.
+Sources are built as fastworker build does, and PATH may also be a folder or a pattern of .wasm files. Options about \
+compiling modules apply without --serve, too.
 
 Exit codes: 0 the task has succeeded, 1 it failed, or the source could not be built, 5 the module has no such task, 6 a \
 tool that the build needs is missing.";
@@ -112,7 +113,9 @@ impl DevCommand {
             command.get_arguments().filter_map(|option| option.get_long().map(str::to_owned)).collect()
         };
         let of_modules = longs(ModuleOptions::augment_args(Command::new("")));
-        let is_of_serve = |option: &String| option != "json" && !of_modules.contains(option);
+        let of_serving = ["task-modules", "concurrency", "module-grace", "force-reload", "no-reload"];
+        let is_of_loading = |option: &String| of_modules.contains(option) && !of_serving.contains(&option.as_str());
+        let is_of_serve = |option: &String| option != "json" && !is_of_loading(option);
         let options = longs(ControlPlaneCommand::augment_args(Command::new("")));
         options.into_iter().filter(is_of_serve).find(|option| usage::is_typed(option))
     }

@@ -31,6 +31,7 @@ mod server;
 mod bench;
 mod build;
 mod cancel;
+mod compile;
 mod completions;
 mod config;
 mod control_plane;
@@ -133,12 +134,14 @@ enum Command {
     Listen(listen::ListenCommand),
     /// Build a task module from sources in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     Build(build::BuildCommand),
-    /// Create a Rust crate with tasks
+    /// Create a project with tasks, in Rust, Python, JavaScript, TypeScript, Go, C, C++ or Zig
     New(new::NewCommand),
     /// Check the configuration file, or print an example
     Config(config::ConfigCommand),
-    /// Run one task of a module in this process, without a control plane
+    /// Run one task of a module or of sources in this process; or serve sources, and build them again when they change
     Dev(dev::DevCommand),
+    /// Compile task modules ahead, so that servers on this machine load them immediately
+    Compile(compile::CompileCommand),
     /// Measure latency and throughput on this machine
     Bench(bench::BenchCommand),
     /// Print a shell's completion script
@@ -198,6 +201,7 @@ pub fn main() -> ExitCode {
         Command::New(command) => command.run(),
         Command::Config(command) => command.run(&file),
         Command::Dev(command) => command.run(&file),
+        Command::Compile(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

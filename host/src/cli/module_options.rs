@@ -26,17 +26,8 @@ pub(super) struct ModuleOptions {
     /// [default: the number of cores]
     #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = parse_number::<u16, 0, 1024>)]
     concurrency: Option<u16>,
-    /// Folder for compiled modules [default: fastworker/compiled in your cache folder]
-    #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    cache_dir: Option<PathBuf>,
-    /// Maximum memory for compiling one module, in MiB
-    #[arg(long, env = "FASTWORKER_COMPILE_MEMORY", default_value = "2048", value_name = "MIB",
-          value_parser = parse_number::<u64, 64, { 1 << 20 }>)]
-    compile_memory: u64,
-    /// Maximum CPU time for compiling one module
-    #[arg(long, env = "FASTWORKER_COMPILE_TIMEOUT", default_value = "2m", value_name = "DURATION",
-          value_parser = parse_positive_duration)]
-    compile_timeout: Duration,
+    #[command(flatten)]
+    compile: CompileOptions,
     /// Unload a module after its file has been missing for this long
     #[arg(long, env = "FASTWORKER_MODULE_GRACE", default_value = "5s", value_parser = parse_duration, value_name = "DURATION")]
     module_grace: Duration,
@@ -50,6 +41,34 @@ pub(super) struct ModuleOptions {
     config: ConfigOptions,
     #[command(flatten)]
     grants: GrantOptions,
+}
+
+/// How modules are compiled, and where their code is cached.
+#[derive(Args, Debug)]
+pub(super) struct CompileOptions {
+    /// Folder for compiled modules [default: fastworker/compiled in your cache folder]
+    #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    cache_dir: Option<PathBuf>,
+    /// Maximum memory for compiling one module, in MiB
+    #[arg(long, env = "FASTWORKER_COMPILE_MEMORY", default_value = "2048", value_name = "MIB",
+          value_parser = parse_number::<u64, 64, { 1 << 20 }>)]
+    compile_memory: u64,
+    /// Maximum CPU time for compiling one module
+    #[arg(long, env = "FASTWORKER_COMPILE_TIMEOUT", default_value = "2m", value_name = "DURATION",
+          value_parser = parse_positive_duration)]
+    compile_timeout: Duration,
+}
+
+impl CompileOptions {
+    /// A configuration with these options.
+    pub(super) fn apply(&self, config: ModulesConfig) -> ModulesConfig {
+        ModulesConfig {
+            cache_dir: self.cache_dir.clone().or_else(|| config.cache_dir.clone()),
+            compile_memory_max: self.compile_memory << 20,
+            compile_timeout: self.compile_timeout,
+            ..config
+        }
+    }
 }
 
 impl ModuleOptions {
@@ -69,18 +88,15 @@ impl ModuleOptions {
     /// The configuration of a worker with these options, the policies of this file, and these grants.
     pub(super) fn config(&self, file: &ConfigFile, grants: GrantTable) -> ModulesConfig {
         let defaults = ModulesConfig::default();
-        ModulesConfig {
+        self.compile.apply(ModulesConfig {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(defaults.concurrency, usize::from),
-            cache_dir: self.cache_dir.clone().or_else(|| defaults.cache_dir.clone()),
             reload: !self.no_reload,
             module_grace: self.module_grace,
             force_reload: self.force_reload,
-            compile_memory_max: self.compile_memory << 20,
-            compile_timeout: self.compile_timeout,
             grants: Arc::new(grants),
             policies: Arc::new(file.policies.clone()),
             ..defaults
-        }
+        })
     }
 }

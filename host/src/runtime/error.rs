@@ -172,6 +172,9 @@ pub enum TransferError {
     /// What arrived is something else.
     #[error("it arrived damaged: its content does not have its hash")]
     Damaged,
+    /// The control plane does not have its bytes.
+    #[error("the control plane lists this version, but does not have it any more")]
+    Gone,
     /// The control plane sent something else than the requested part.
     #[error("the control plane sent another part than the requested one")]
     WrongPart,

@@ -77,6 +77,8 @@ mod cache_dir;
 
 mod module_store;
 
+mod fill;
+
 mod fingerprint;
 
 mod compiler;
@@ -107,6 +109,7 @@ pub use self::{
     catalog::Catalog,
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
     error::{CompileError, LoadError, ModuleError, TransferError},
+    fill::CachedModule,
     module::Module,
     module_store::{Download, ModuleStore, OpenModule},
     reach::{FolderUnavailable, NetworkLimits, NetworkUsage},

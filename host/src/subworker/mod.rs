@@ -160,6 +160,15 @@ impl ModulesConfig {
         })
     }
 
+    /// Creates a runtime that fills the cache of compiled code, and finds the files of these sources.
+    ///
+    /// # Errors
+    /// As for [`ModulesConfig::load`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn runtime_for(&self, sources: &[String]) -> Result<(Runtime, Vec<PathBuf>), ModulesError> {
+        Ok((self.runtime()?, expand(sources)?))
+    }
+
     /// Creates the runtime of a worker, and an empty catalog, as modules are loaded while it works.
     ///
     /// # Errors

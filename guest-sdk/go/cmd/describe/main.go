@@ -1,9 +1,11 @@
 // Describe writes Go code that adds to a module what its source says of its functions: the names of parameters, and
 // comments. `fastworker build` runs it, and compiles the code with the module.
 //
+//	describe FILE
 //	describe DIRECTORY MODULE MAIN
 //
-// DIRECTORY is the root of the module with the path MODULE, and MAIN the directory of its main package.
+// FILE is the only file of a main package. DIRECTORY is the root of the module with the path MODULE, and MAIN the
+// directory of its main package.
 package main
 
 import (
@@ -17,39 +19,46 @@ import (
 	"github.com/fastworker/fastworker/guest-sdk/go/internal/source"
 )
 
+// opening is the start of the code, and closing its end.
+const (
+	opening = "package main\n\nimport fastworkerDescribed " +
+		"\"github.com/fastworker/fastworker/guest-sdk/go/fastworker\"\n\nfunc init() {\n"
+	closing = "}\n"
+)
+
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: describe DIRECTORY MODULE MAIN")
+	code := &strings.Builder{}
+	code.WriteString(opening)
+	switch len(os.Args) {
+	case 2:
+		writeFile(code, os.Args[1], "main")
+	case 4:
+		if err := writeModule(code, os.Args[1], os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "usage: describe FILE, or describe DIRECTORY MODULE MAIN")
 		os.Exit(2)
 	}
-	code, err := describe(os.Args[1], os.Args[2], os.Args[3])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1)
-	}
+	code.WriteString(closing)
 	fmt.Print(code)
 }
 
-// describe returns the code for the main package.
-func describe(root, module, main string) (string, error) {
-	code := &strings.Builder{}
-	code.WriteString("package main\n\nimport fastworkerDescribed " +
-		"\"github.com/fastworker/fastworker/guest-sdk/go/fastworker\"\n\nfunc init() {\n")
-	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+// writeModule writes the code for all packages of a module.
+func writeModule(code *strings.Builder, root, module, main string) error {
+	return filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if entry.IsDir() && file != root && isOther(file, entry.Name()) {
 			return filepath.SkipDir
 		}
-		if !entry.Type().IsRegular() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
-			return nil
+		if entry.Type().IsRegular() && strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
+			writeFile(code, file, packageOf(root, module, main, file))
 		}
-		writeFile(code, file, packageOf(root, module, main, file))
 		return nil
 	})
-	code.WriteString("}\n")
-	return code.String(), err
 }
 
 // isOther returns whether a directory has no packages of the module.

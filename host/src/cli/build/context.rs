@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use rustix::process::Pid;
+
 use super::{
     Language, Source, process,
     process::BuildOutput,
@@ -32,6 +34,17 @@ impl Artifact {
     pub(super) fn read(path: &Path) -> Result<Self, CliError> {
         let bytes = fs::read(path).map_err(|error| cannot("read", path, &error))?;
         Ok(Self { bytes, name: None })
+    }
+
+    /// The core module that a compiler has written, whose imports and exports are those of a task module: it becomes
+    /// one by a section that says so.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn read_core(path: &Path) -> Result<Self, CliError> {
+        let mut artifact = Self::read(path)?;
+        artifact.bytes.extend(sdk::COMPONENT_TYPE);
+        Ok(artifact)
     }
 
     /// Sets the name of the module.
@@ -149,11 +162,25 @@ impl ScratchFolder {
     pub(super) fn new(within: &Path) -> Result<Self, CliError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = within.join(format!(".fastworker-{}-{number}", std::process::id()));
-        // Of an earlier process with the same id.
-        let _ = fs::remove_dir_all(&folder);
+        let folder = within.join(format!("{SCRATCH_PREFIX}{}-{number}", std::process::id()));
+        remove_abandoned(within);
         fs::create_dir_all(&folder).map_err(|error| cannot("create", &folder, &error))?;
         Ok(Self(folder))
+    }
+}
+
+/// The start of the names of scratch folders; the id of their process follows.
+const SCRATCH_PREFIX: &str = ".fastworker-build-";
+
+/// Removes the folders of processes that ended without removing them.
+fn remove_abandoned(within: &Path) {
+    for entry in fs::read_dir(within).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?.0.parse().ok());
+        let Some(process) = process.and_then(Pid::from_raw) else { continue };
+        if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

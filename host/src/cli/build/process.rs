@@ -199,11 +199,11 @@ fn program(command: &Command) -> String {
 /// A command as a line for a shell.
 fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+    words.map(quote).collect::<Vec<_>>().join(" ")
 }
 
 /// A word of a command line, quoted if a shell would split or change it.
-fn quoted(word: &OsStr) -> String {
+pub(in crate::cli) fn quote(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {

@@ -18,6 +18,8 @@ use crate::cli::{CliError, EXIT_FAILURE, error::os_message};
 
 /// The SDKs, by [`Language::sdk_name`].
 static SDKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/sdk");
+/// The custom section that makes a core module a task module.
+pub(super) const COMPONENT_TYPE: &[u8] = include_bytes!("../../../sdk/c/bindings/component-type.section");
 /// Folders of an SDK that its users do not need: its tests, and what appears when these run.
 const OTHER_FOLDERS: [&str; 6] = ["tests", "__pycache__", "node_modules", ".zig-cache", "zig-out", "target"];
 /// The folder of the Rust SDK below that of its workspace, as in the repository.

@@ -15,6 +15,8 @@ use crate::cli::{CliError, EXIT_FAILURE, EXIT_MISSING_TOOL};
 
 mod install;
 
+pub(in crate::cli) use install::node;
+
 /// The variable with the folder of the tools.
 const FOLDER_VARIABLE: &str = "FASTWORKER_TOOLS";
 /// The file of an installed tool that contains its pins.
@@ -201,10 +203,9 @@ fn missing_tools(absent: &[&Tool], source: &Path) -> CliError {
     let list: Vec<String> = absent.iter().map(|tool| tool.missing()).collect();
     let verb = if absent.len() == 1 { "is" } else { "are" };
     let message = format!("building {} needs {}, which {verb} not installed", source.display(), list.join(" and "));
-    CliError::new(EXIT_MISSING_TOOL, message).hint(format!(
-        "install it into fastworker's own folder and build with: fastworker build --install {}",
-        source.display()
-    ))
+    let command = format!("fastworker build --install {}", process::quote(source.as_os_str()));
+    CliError::new(EXIT_MISSING_TOOL, message)
+        .hint(format!("install what is missing into fastworker's own folder, and build, with: {command}"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,131 @@
-//! Builds Zig.
+//! Builds Zig: projects with a build.zig by `zig build`, other folders and lone files by the compiler.
 
-use super::{Artifact, Build};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{
+    Artifact, Build, Language,
+    tools::{InstalledTool, Installer, OnPath, Tool},
+};
 use crate::cli::{CliError, EXIT_USAGE};
 
-/// Builds the source of a [`Build`].
+/// Zig, from the wheel that has it.
+static ZIG: Tool = Tool {
+    name: "ziglang",
+    version: "0.17.1",
+    download_mb: 101,
+    disk_mb: 440,
+    installer: Installer::Pip { requirements: include_str!("pins/ziglang.txt") },
+    on_path: Some(OnPath {
+        program: "zig",
+        version_args: &["version"],
+        is_usable: |version| version.starts_with(&[0, 17]),
+        condition: "zig 0.17",
+    }),
+};
+/// Zig within the tool's folder.
+const ZIG_PROGRAM: &str = "ziglang/zig";
+/// The target of modules.
+pub(super) const TARGET: &str = "wasm32-wasi";
+/// The root files of a project without build.zig, in the order in which they are looked for.
+const ROOTS: [&str; 6] = ["src/tasks.zig", "src/root.zig", "src/main.zig", "tasks.zig", "root.zig", "main.zig"];
+
+/// The compiler, also of C and C++.
+pub(super) struct Zig {
+    tool: InstalledTool,
+    /// Its name and version.
+    pub(super) title: String,
+}
+
+impl Zig {
+    pub(super) fn of(build: &Build<'_>) -> Result<Self, CliError> {
+        let tool = build.tool(&ZIG)?;
+        let title = match &tool {
+            InstalledTool::Program(_) => "zig".to_owned(),
+            InstalledTool::Folder(_) => format!("zig {}", ZIG.version),
+        };
+        Ok(Self { tool, title })
+    }
+
+    /// The version for which this program has been made, whose objects all usable ones can link.
+    pub(super) const fn version(&self) -> &'static str {
+        ZIG.version
+    }
+
+    /// A command of zig, whose caches are kept.
+    pub(super) fn command(&self, build: &Build<'_>) -> Result<Command, CliError> {
+        let cache = build.cache(&format!("zig-{}", ZIG.version))?;
+        let mut command = self.tool.command(ZIG_PROGRAM);
+        command.env("ZIG_GLOBAL_CACHE_DIR", &cache).env("ZIG_LOCAL_CACHE_DIR", &cache);
+        Ok(command)
+    }
+}
+
+/// Builds the project or the file.
 pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
-    Err(CliError::new(EXIT_USAGE, format!("fastworker build does not build {} yet", build.source.language)))
+    let zig = Zig::of(build)?;
+    let module = if build.source.file.is_none() && build.source.folder.join("build.zig").is_file() {
+        by_script(build, &zig)?
+    } else {
+        by_compiler(build, &zig)?
+    };
+    Artifact::read_core(&module)
+}
+
+/// Runs the project's build.zig and returns the module that it installs.
+fn by_script(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
+    let prefix = build.scratch().join("out");
+    let mut command = zig.command(build)?;
+    command.current_dir(&build.source.folder).args(["build", "--prefix"]).arg(&prefix);
+    build.run(&format!("building {} with {}", build.source.path.display(), zig.title), &mut command)?;
+    let folders = [prefix.join("bin"), prefix];
+    let entries = folders.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
+    let modules: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|it| it == "wasm")).collect();
+    <[PathBuf; 1]>::try_from(modules).map(|[module]| module).map_err(|modules| {
+        let shown = build.source.path.display();
+        let message =
+            format!("build.zig of {shown} installs {} WebAssembly files, and must install one", modules.len());
+        CliError::new(EXIT_USAGE, message).hint("fastworker new NAME --lang zig writes such a build.zig")
+    })
+}
+
+/// Compiles the root file with the SDK.
+fn by_compiler(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
+    let sdk = build.sdk(Language::Zig)?;
+    let module = build.scratch().join("module.wasm");
+    let mut command = zig.command(build)?;
+    let root = match &build.source.file {
+        Some(_) => build.source.path.clone(),
+        None => {
+            command.current_dir(&build.source.folder);
+            root_file(build)?
+        }
+    };
+    command.args(["build-exe", "-target", TARGET, "-fno-entry", "-rdynamic", "-OReleaseSafe", "-fstrip"]);
+    command.args(["--dep", "fastworker"]).arg(argument("-Mroot=", &root));
+    command.arg(argument("-Mfastworker=", &sdk.join("src/fastworker.zig"))).arg(argument("-femit-bin=", &module));
+    build.run(&format!("building {} with {}", build.source.path.display(), zig.title), &mut command)?;
+    Ok(module)
+}
+
+fn argument(option: &str, path: &Path) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from(option);
+    argument.push(path);
+    argument
+}
+
+/// The root file of a project, relative to its folder.
+fn root_file(build: &Build<'_>) -> Result<PathBuf, CliError> {
+    let known = ROOTS.iter().find(|name| build.source.folder.join(name).is_file());
+    if let Some(name) = known {
+        return Ok(PathBuf::from(name));
+    }
+    if let [only] = build.source.files().as_slice() {
+        return Ok(build.source.relative(only).to_owned());
+    }
+    let message = format!("it is not clear which file of {} has the tasks", build.source.path.display());
+    Err(CliError::new(EXIT_USAGE, message).hint(format!("name it {}, or give the file", ROOTS[0])))
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cli::{
         EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE,
-        build::{Language, Source},
+        build::{Language, Source, quote},
     },
     config::{Address, ExposureError},
     gui::GuiError,
@@ -65,6 +65,7 @@ fn source_message(path: &Path) -> String {
 }
 
 fn build_hint(path: &str) -> String {
+    let path = quote(path.as_ref());
     format!("build it with: fastworker build {path}; or build and serve it with: fastworker dev --serve {path}")
 }
 

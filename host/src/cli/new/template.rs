@@ -13,13 +13,16 @@ static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/cli/new/templa
 pub(super) struct Values<'a> {
     /// `@NAME@`; also `@LIBRARY@` with underscores for hyphens, and `@LOWER@` in lower case.
     pub(super) name: &'a str,
-    /// `@SDK@`: the path of the SDK, from the project or absolute. Escaped for a string in TOML or JSON.
+    /// `@SDK@`: the path of the SDK, from the project or absolute. Escaped for a string in TOML or JSON. As
+    /// `@SDK_FOLDER@`, a path from the project begins with `./`.
     pub(super) sdk: &'a str,
 }
 
 impl Values<'_> {
     fn fill(&self, text: &str) -> String {
         let sdk = self.sdk.replace('\\', "\\\\").replace('"', "\\\"");
+        let folder = if Path::new(self.sdk).is_absolute() { sdk.clone() } else { format!("./{sdk}") };
+        let text = text.replace("@SDK_FOLDER@", &folder);
         let text = text.replace("@NAME@", self.name).replace("@LIBRARY@", &library_name(self.name));
         text.replace("@LOWER@", &self.name.to_ascii_lowercase()).replace("@SDK@", &sdk)
     }

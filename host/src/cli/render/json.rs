@@ -184,6 +184,8 @@ pub(super) struct ModuleJson<'a> {
     name: &'a str,
     worker_id: Option<&'a str>,
     path: &'a str,
+    /// `control-plane` if the worker has taken it from there, else `file`.
+    origin: &'static str,
     status: ModuleStatus,
     last_error: Option<&'a LoadFailure>,
     version: Option<&'a str>,
@@ -217,6 +219,7 @@ impl<'a> ModuleJson<'a> {
             name: &module.name,
             worker_id,
             path: &module.path,
+            origin: if module.is_taken() { "control-plane" } else { "file" },
             status: module.status,
             last_error: module.last_error.as_ref(),
             version: is_known.then(|| module.version()),

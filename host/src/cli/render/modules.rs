@@ -73,6 +73,7 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
         // Workers serve fewer of its tasks if they lack grants.
         if let Some((module, _)) = workers.iter().max_by_key(|(module, _)| module.tasks.len()) {
             print_module(module, workers, verbosity);
+            print_other_versions(module, &loaded);
         }
     }
     Ok(0)
@@ -80,6 +81,28 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
 
 /// A module, and the id of a worker that has loaded it.
 type LoadedModule<'a> = (&'a ModuleInfo, &'a str);
+
+/// The worker that has loaded a module, and where it has it from.
+fn owner((module, worker): LoadedModule<'_>, verbosity: Verbosity) -> String {
+    match verbosity {
+        _ if module.is_taken() => format!("{worker} (from the control plane)"),
+        Verbosity::Full => format!("{worker} ({})", module.path),
+        Verbosity::Short => worker.to_owned(),
+    }
+}
+
+/// Prints which other workers have another version of a module.
+fn print_other_versions(module: &ModuleInfo, loaded: &[Vec<LoadedModule<'_>>]) {
+    let differs = |other: &ModuleInfo| {
+        other.name == module.name
+            && ![&other.hash, &module.hash].iter().any(|hash| hash.is_empty())
+            && other.hash != module.hash
+    };
+    for workers in loaded.iter().filter(|workers| differs(workers[0].0)) {
+        let names: Vec<&str> = workers.iter().map(|(_, worker)| *worker).collect();
+        print_detail(&format!("another version, {}, is loaded by {}", workers[0].0.version(), names.join(", ")));
+    }
+}
 
 /// The parts of a module that must be equal for it to be shown once for several workers.
 fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
@@ -108,8 +131,9 @@ fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Ve
             print_detail(&format!("hash {version}, {imports}"));
         }
         (_, Verbosity::Full) => {
+            let place = if workers.is_empty() { format!("{path}, ") } else { String::new() };
             print_detail(&format!(
-                "{path}, {kilobytes} KB, {engine} engine, loaded {}",
+                "{place}{kilobytes} KB, {engine} engine, loaded {}",
                 format_timestamp(module.loaded_at)
             ));
             print_detail(&format!("hash {}", module.hash));
@@ -137,13 +161,13 @@ fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Ve
         message.lines().for_each(|line| print_indented("    ", line));
     }
     if !workers.is_empty() {
+        let owners: Vec<String> = workers.iter().map(|loaded| owner(*loaded, verbosity)).collect();
         let verb = match module.status {
             ModuleStatus::Broken => "not loaded by",
             ModuleStatus::Loading => "being loaded by",
             _ => "loaded by",
         };
-        let workers: Vec<&str> = workers.iter().map(|(_, worker)| *worker).collect();
-        print_detail(&format!("{verb} {}", workers.join(", ")));
+        print_detail(&format!("{verb} {}", owners.join(", ")));
     }
 }
 

@@ -1,9 +1,6 @@
 //! The destination of an HTTP request, read so strictly that no server or resolver can understand another one.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt, net::IpAddr};
 
 use http::{Uri, uri::Scheme};
 

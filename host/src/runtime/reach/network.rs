@@ -303,7 +303,7 @@ impl Drop for OpenConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{fixtures::RecordedReports, grants::HttpScheme};
+    use crate::runtime::fixtures::RecordedReports;
 
     fn network(http: &[&str], tcp: &[&str]) -> Arc<Network> {
         let grants = Grants {
@@ -372,14 +372,16 @@ mod tests {
         let addresses = async |method: &str, url: &str| network.http_addresses(method, &to(url)).await;
         assert_eq!(addresses("GET", "http://1.1.1.1/").await.ok(), Some(found(&["1.1.1.1:80"])));
         assert_eq!(addresses("GET", "http://127.0.0.1:8080/only").await.ok(), Some(found(&["127.0.0.1:8080"])));
-        let refused =
-            [("POST", "http://127.0.0.1:8080/only"), ("GET", "http://127.0.0.1:8080/"), ("GET", "http://[::1]/")];
-        for (method, url) in refused.into_iter().chain([("GET", "http://169.254.169.254/latest/meta-data")]) {
-            assert_eq!(network.check_request(method, &to(url)).is_ok(), true);
-            let Err(AddressError::Refused(refusal)) = addresses(method, url).await else { panic!("{url} is dialled") };
-            assert!(refusal.to_string().contains("address"), "{refusal}");
+        for url in ["http://[::1]/", "http://169.254.169.254/latest/meta-data", "http://127.0.0.1/"] {
+            assert!(network.check_request("GET", &to(url)).is_ok(), "{url}");
+            let Err(AddressError::Refused(refusal)) = addresses("GET", url).await else { panic!("{url} is dialled") };
+            assert!(refusal.to_string().contains(": it is a "), "{refusal}");
         }
-        assert_eq!(to("http://127.0.0.1/").scheme, HttpScheme::Http);
+        // What names the address names the path and the method with it.
+        for (method, url) in [("POST", "http://127.0.0.1:8080/only"), ("GET", "http://127.0.0.1:8080/other")] {
+            assert!(network.check_request(method, &to(url)).is_err(), "{method} {url}");
+            assert!(matches!(addresses(method, url).await, Err(AddressError::Refused(_))), "{method} {url}");
+        }
     }
 
     #[tokio::test]

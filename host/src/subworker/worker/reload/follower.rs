@@ -266,23 +266,25 @@ impl Follower {
     /// Takes a module from the store, or transfers it, or a part of it.
     fn take(&mut self, key: Uuid, path: PathBuf, connection: &mut dyn WorkConnection) -> Result<(), Ended> {
         let Some(module) = self.list.modules.get(&path) else { return Ok(()) };
+        let failures = match module.progress {
+            Progress::Failed { failures, .. } => failures + 1,
+            Progress::Pending | Progress::Taken => 1,
+        };
         match self.transfer(key, module, connection) {
-            TransferEnd::Complete => self.report(path, Progress::Taken, None)?,
+            TransferEnd::Complete => return self.report(path, Progress::Taken, None),
+            TransferEnd::Failed(error) => return self.report(path, failed(failures), Some(error)),
             TransferEnd::Interrupted => {}
             TransferEnd::Unregistered => self.wait_for_other_key(key),
-            // The next list has another version of it.
-            TransferEnd::Replaced => {
-                self.list = FollowedList { version: 0, requested: None, ..std::mem::take(&mut self.list) }
-            }
             TransferEnd::NoReply => pause(RETRY_DELAY),
-            TransferEnd::Failed(error) => {
-                let failures = match module.progress {
-                    Progress::Failed { failures, .. } => failures + 1,
-                    Progress::Pending | Progress::Taken => 1,
-                };
-                let delay = FAILURE_DELAY_MIN.saturating_mul(1 << failures.min(10).saturating_sub(1));
-                let retry_at = Instant::now() + delay.min(FAILURE_DELAY_MAX);
-                self.report(path, Progress::Failed { retry_at, failures }, Some(error))?;
+            TransferEnd::Gone => {
+                self.list.requested = None;
+                if failures > 1 {
+                    return self.report(path, failed(failures), Some(TransferError::Gone));
+                }
+                // The next list probably has another version.
+                if let Some(module) = self.list.modules.get_mut(&path) {
+                    module.progress = Progress::Failed { retry_at: Instant::now() + RETRY_DELAY, failures };
+                }
             }
         }
         Ok(())
@@ -312,6 +314,12 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// The progress of a module that could not be transferred this many times.
+fn failed(failures: u32) -> Progress {
+    let delay = FAILURE_DELAY_MIN.saturating_mul(1 << failures.min(10).saturating_sub(1));
+    Progress::Failed { retry_at: Instant::now() + delay.min(FAILURE_DELAY_MAX), failures }
 }
 
 /// The reloader has ended.

@@ -26,7 +26,7 @@ pub(super) enum TransferEnd {
     /// The control plane does not know this worker.
     Unregistered,
     /// The control plane has no such module any more.
-    Replaced,
+    Gone,
     /// The control plane does not reply.
     NoReply,
     /// It cannot be transferred.
@@ -132,7 +132,7 @@ fn request_chunk(
         }
         Ok(WorkerReply::Unknown) => Err(TransferEnd::Unregistered),
         Ok(WorkerReply::Refused(refusal)) => Err(match refusal.code {
-            RefusalCode::NoSuchModule => TransferEnd::Replaced,
+            RefusalCode::NoSuchModule => TransferEnd::Gone,
             RefusalCode::TooManyRequests | RefusalCode::Stopping => TransferEnd::NoReply,
             _ => TransferError::Refused(refusal.message).into(),
         }),

@@ -1,4 +1,4 @@
-// Tests of the SDK for C++: `test/run` compiles and runs them.
+// Tests of the SDK for C++: `tests/run` compiles and runs them.
 #include <memory>
 
 #include "check.h"
