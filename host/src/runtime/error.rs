@@ -87,7 +87,7 @@ pub enum ModuleError {
         exports: Vec<String>,
     },
     /// It imports an interface that nothing provides.
-    #[error("the module imports {interface}, {problem}")]
+    #[error("the module imports {interface}, but {problem}")]
     Import {
         /// The interface.
         interface: String,
