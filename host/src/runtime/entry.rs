@@ -14,6 +14,7 @@ use super::{
     contract_v1::{self, Context, GuestInvocation, ReportedFailure, RunParams, RunResults},
     plain::Functions,
     program::Program,
+    usage_clock::FunctionStart,
 };
 
 /// What a task returned: a JSON document as text, or its failure.
@@ -57,13 +58,13 @@ pub(super) struct RunCall<'a>(TypedCall<'a, RunParams<'a>, RunResults>);
 impl GuestCall for RunCall<'_> {
     type Output = Returned;
 
-    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
-        let (result,) = self.0.call(store, has_started)?;
+    fn call(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
+        let (result,) = self.0.call(store, start)?;
         Ok(result.map_err(contract_v1::failure))
     }
 
-    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
-        let (result,) = self.0.call_async(store, has_started).await?;
+    async fn call_async(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
+        let (result,) = self.0.call_async(store, start).await?;
         Ok(result.map_err(contract_v1::failure))
     }
 }

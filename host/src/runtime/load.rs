@@ -214,7 +214,7 @@ fn component_module(
     let mode = if reach.io().is_some() { CallMode::Async } else { mode };
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
-    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode, reach };
+    let prepared = PreparedModule::new(Prepared::Component(pre.clone()), mode, reach);
     let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
@@ -250,7 +250,7 @@ fn core_module(
     let pre = pre.map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
     let imports = program::imports(module);
     let reach = runtime.reach(path, &imports)?;
-    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async, reach };
+    let prepared = PreparedModule::new(Prepared::Core(pre.clone()), CallMode::Async, reach);
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
     Ok(RegisteredModule { prepared, entry, tasks, not_callable: Vec::new(), imports, engine: profile.name })

@@ -11,6 +11,8 @@
 
 mod slot;
 
+mod usage_clock;
+
 mod call;
 
 mod entry;

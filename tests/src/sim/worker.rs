@@ -20,6 +20,7 @@ use fastworker::{
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
+        Usage,
     },
 };
 use uuid::Uuid;
@@ -591,7 +592,15 @@ pub(crate) fn log_line(message: &str) -> Report {
 }
 
 fn not_started(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
+    Ended {
+        lease,
+        outcome: None,
+        ran_us: 0,
+        usage: Usage::default(),
+        version: None,
+        reports: Vec::new(),
+        metadata: Json::empty_object(),
+    }
 }
 
 fn module(names: &[&'static Name]) -> ModuleInfo {

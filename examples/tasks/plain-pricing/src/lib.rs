@@ -1,5 +1,6 @@
 //! Prices of a shop: a component that knows nothing of fastworker. Its functions are tasks as they are.
 
+#![cfg(target_family = "wasm")]
 #![allow(missing_docs, missing_debug_implementations, unsafe_code, reason = "generated bindings")]
 
 use std::cell::RefCell;

@@ -13,7 +13,7 @@ use crate::{
     signature,
     task::{
         Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
-        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
+        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown, Usage,
         schedule::{Overlap, When},
     },
 };
@@ -49,6 +49,7 @@ pub(super) struct TaskJson<'a> {
     offered: Option<bool>,
     unknown_until: Option<Timestamp>,
     module_version: Option<ModuleVersion>,
+    usage: Option<serde_json::Map<String, serde_json::Value>>,
     callback: Option<&'a Delivery>,
     metadata: &'a Json,
 }
@@ -91,6 +92,7 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
             offered: Some(task.offered),
             unknown_until: task.unknown_until,
             module_version: task.module_version,
+            usage: task.usage.as_deref().copied().map(Usage::named),
             callback: task.callback.as_deref(),
             metadata: &task.metadata,
         }
@@ -123,6 +125,7 @@ impl<'a> From<&'a TaskResult> for TaskJson<'a> {
             offered: None,
             unknown_until: None,
             module_version: result.module_version,
+            usage: result.usage.as_deref().copied().map(Usage::named),
             callback: result.callback.as_deref(),
             metadata: &result.metadata,
         }

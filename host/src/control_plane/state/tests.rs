@@ -15,7 +15,7 @@ use crate::{
     signature::ArgumentError,
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, METADATA_MAX, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy,
-        Report, TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        Report, TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown, Usage,
     },
     transport::Peer,
 };
@@ -103,6 +103,7 @@ fn ended(lease: LeaseId, outcome: Outcome) -> Ended {
         lease,
         outcome: Some(outcome),
         ran_us: 100,
+        usage: Usage::default(),
         version: None,
         reports: Vec::new(),
         metadata: Json::empty_object(),

@@ -30,6 +30,7 @@ use super::{
     contract_v1::{self, ReportedFailure},
     descriptor::SCHEMA_BYTES_MAX,
     entry::Returned,
+    usage_clock::FunctionStart,
 };
 use crate::{
     json::Json,
@@ -159,21 +160,21 @@ impl<'a> FunctionCall<'a> {
 impl GuestCall for FunctionCall<'_> {
     type Output = Returned;
 
-    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
+    fn call(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
         let (call, types) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(failure) => return Ok(Err(failure)),
         };
-        let RawReturned(written) = call.call(store, has_started)?;
+        let RawReturned(written) = call.call(store, start)?;
         Ok(returned(written, types))
     }
 
-    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
+    async fn call_async(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
         let (call, types) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(failure) => return Ok(Err(failure)),
         };
-        let RawReturned(written) = call.call_async(store, has_started).await?;
+        let RawReturned(written) = call.call_async(store, start).await?;
         Ok(returned(written, types))
     }
 }

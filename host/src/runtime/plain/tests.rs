@@ -18,6 +18,7 @@ use crate::{
     task::{ErrorKind, Outcome, TaskId},
 };
 
+mod modules;
 mod random;
 
 use random::{Random, Type};
@@ -123,10 +124,9 @@ fn result(fixture: &mut Fixture, module: &Module, name: &str, args: &str) -> Str
 }
 
 /// The core values that `dump` gets from wasmtime for a value.
-fn dumped(engine: &Engine, text: &str, value: Val) -> Vec<Val> {
-    let component = Component::new(engine, wat::parse_str(text).expect("text")).expect("a component");
-    let mut store = Store::new(engine, ());
-    let instance = Linker::new(engine).instantiate(&mut store, &component).expect("an instance");
+fn dumped(component: &Component, value: Val) -> Vec<Val> {
+    let mut store = Store::new(component.engine(), ());
+    let instance = Linker::new(component.engine()).instantiate(&mut store, component).expect("an instance");
     let function = instance.get_func(&mut store, "dump").expect("a function");
     let mut results = [Val::Bool(false)];
     function.call(&mut store, &[value], &mut results).expect("a result");
@@ -141,11 +141,12 @@ fn values_of_every_type_return_from_a_guest_unchanged() {
     let mut fixture = Fixture::new();
     let (mut random, engine) = (Random(11), engine());
     let mut dumps = 0;
-    for _ in 0..120 {
+    for _ in 0..60 {
         let ty = random.ty(3);
         let text = echo(&ty);
         let module = fixture.runtime.load(&fixture.dir.write_text("echo.wasm", &text));
         let module = module.unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let component = Component::new(&engine, wat::parse_str(&text).expect("text")).expect("a component");
         let values: Vec<(Val, String)> = (0..8).map(|_| random.value(&ty)).collect();
         let list = values.iter().map(|(_, json)| json.clone()).collect::<Vec<_>>().join(",");
         match ty {
@@ -157,7 +158,7 @@ fn values_of_every_type_return_from_a_guest_unchanged() {
         for (value, json) in values {
             if ty.flat().len() <= 16 {
                 let ours = result(&mut fixture, &module, "dump", &format!("[{json}]"));
-                let theirs: Vec<String> = dumped(&engine, &text, value).iter().map(number).collect();
+                let theirs: Vec<String> = dumped(&component, value).iter().map(number).collect();
                 assert_eq!(ours, format!("[{}]", theirs.join(",")), "{ty:?} {json}");
                 dumps += 1;
             }
@@ -167,7 +168,7 @@ fn values_of_every_type_return_from_a_guest_unchanged() {
             }
         }
     }
-    assert!(dumps > 200, "{dumps}");
+    assert!(dumps > 100, "{dumps}");
 }
 
 fn number(value: &Val) -> String {
@@ -181,7 +182,7 @@ fn number(value: &Val) -> String {
 fn the_schema_allows_exactly_what_can_be_read() {
     let (mut random, engine) = (Random(5), engine());
     let (mut read_values, mut refused) = (0, 0);
-    for _ in 0..250 {
+    for _ in 0..120 {
         let ty = random.ty(3);
         let component = Component::new(&engine, wat::parse_str(echo(&ty)).expect("text")).expect("a component");
         let exported = Exported::of(&engine, &component, "m");
@@ -208,7 +209,7 @@ fn the_schema_allows_exactly_what_can_be_read() {
             }
         }
     }
-    assert!(read_values > 2_000 && refused > 2_000, "{read_values} {refused}");
+    assert!(read_values > 1_000 && refused > 1_000, "{read_values} {refused}");
 }
 
 /// A component with functions that return what they are given.
