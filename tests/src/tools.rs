@@ -34,7 +34,8 @@ pub fn is_without(tool: &str) -> bool {
     is_without
 }
 
-fn is_ci() -> bool {
+/// Whether missing tools are installed.
+pub fn is_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 

@@ -212,8 +212,14 @@ fn component_module(
     // First of all, as a component for another host also has other exports.
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
-    if exports.is_none() && command.is_none() && functions.tasks.is_empty() {
-        return Err(no_tasks(component::exports(engine, component), functions.not_callable));
+    if exports.is_none() {
+        let names = component::exports(engine, component);
+        if let Some(problem) = mismatch::of_exports(&names) {
+            return Err(ModuleError::Contract(problem));
+        }
+        if command.is_none() && functions.tasks.is_empty() {
+            return Err(no_tasks(names, functions.not_callable));
+        }
     }
     let prepared = PreparedModule::new(Prepared::Component(pre.clone()), mode, reach);
     let mut not_callable = functions.not_callable.clone();
@@ -268,9 +274,6 @@ impl Inner {
 }
 
 fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
-    if let Some(problem) = mismatch::of_exports(&exports) {
-        return ModuleError::Contract(problem);
-    }
     match not_callable.into_iter().next() {
         Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
         None => ModuleError::NoTasks { exports },

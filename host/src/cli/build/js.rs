@@ -30,8 +30,8 @@ static SMALL: Tool = Tool {
 static COMPLETE: Tool = Tool {
     name: "componentize-js",
     version: "0.23.0",
-    download_mb: 110,
-    disk_mb: 350,
+    download_mb: 60,
+    disk_mb: 215,
     installer: Installer::Npm {
         manifest: include_str!("../../../sdk/js/tools/complete/package.json"),
         lock: include_str!("../../../sdk/js/tools/complete/package-lock.json"),

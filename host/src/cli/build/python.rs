@@ -155,7 +155,8 @@ fn root_as_given(build: &Build<'_>, plan: &Plan) -> PathBuf {
 fn app_source(modules: &[String]) -> String {
     let names: Vec<String> = modules.iter().map(|name| format!("{name:?}")).collect();
     format!(
-        "from fastworker import prepare\n\nprepare.modules({})\n\nfrom fastworker.module import Tasks\n\n\
+        "import sys\n\n# No files beside the user's own.\nsys.dont_write_bytecode = True\n\nfrom fastworker import prepare\n\n\
+         prepare.modules({})\n\nfrom fastworker.module import Tasks\n\n\
          prepare.finish(\"{APP_FOLDER}/notes\")\n",
         names.join(", ")
     )
