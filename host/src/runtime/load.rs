@@ -205,15 +205,22 @@ fn component_module(
     let command = program::command(component);
     let functions =
         if exports.is_none() { Exported::of(engine, component, &module_name(path)) } else { Exported::default() };
-    if exports.is_none() && command.is_none() && functions.tasks.is_empty() {
-        return Err(no_tasks(component::exports(engine, component), functions.not_callable));
-    }
     let imports = component::imports(engine, component);
     let reach = runtime.reach(path, &imports)?;
     let mode = component::call_mode(engine, component);
     let mode = if reach.io().is_some() { CallMode::Async } else { mode };
+    // First of all, as a component for another host also has other exports.
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
+    if exports.is_none() {
+        let names = component::exports(engine, component);
+        if let Some(problem) = mismatch::of_exports(&names) {
+            return Err(ModuleError::Contract(problem));
+        }
+        if command.is_none() && functions.tasks.is_empty() {
+            return Err(no_tasks(names, functions.not_callable));
+        }
+    }
     let prepared = PreparedModule::new(Prepared::Component(pre.clone()), mode, reach);
     let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
@@ -267,9 +274,6 @@ impl Inner {
 }
 
 fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
-    if let Some(problem) = mismatch::of_exports(&exports) {
-        return ModuleError::Contract(problem);
-    }
     match not_callable.into_iter().next() {
         Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
         None => ModuleError::NoTasks { exports },

@@ -9,7 +9,7 @@ use super::{
     diagnostics::print_error,
     grants,
     json::TaskInfoJson,
-    modules::{Verbosity, print_detail, print_indented, print_task, print_ungranted},
+    modules::{Verbosity, print_detail, print_indented, print_tasks_of},
     output::{print_escaped, print_json},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         grants::{GrantKind, Grants, ImportAccess},
         inspect::{CompileCost, Inspection, Interface, import_problem},
     },
-    task::{TaskInfo, UngrantedTask},
+    task::{NotCallable, TaskInfo, UngrantedTask},
 };
 
 /// Prefixes of exports that need no types: the contract, and the entry of a program.
@@ -51,8 +51,7 @@ pub(in crate::cli) fn print_inspection(
     print_exports(exports);
     if let Ok(module) = module {
         print_escaped("\ntasks");
-        module.info().tasks.iter().for_each(|task| print_task(task, Verbosity::Full));
-        print_ungranted(module.info(), &[]);
+        print_tasks_of(module.info(), &[], Verbosity::Full);
     }
     let names = granted.names();
     print_escaped(if imports.is_empty() { "\nno imports" } else { "\nimports" });
@@ -157,6 +156,7 @@ struct InspectionJson<'a> {
     grants: Vec<String>,
     tasks: Vec<TaskInfoJson<'a>>,
     ungranted: &'a [UngrantedTask],
+    not_callable: &'a [NotCallable],
     /// Why it cannot be loaded.
     error: Option<String>,
 }
@@ -207,6 +207,7 @@ impl<'a> InspectionJson<'a> {
             grants,
             tasks: tasks.iter().map(TaskInfoJson::from).collect(),
             ungranted: info.map_or(&[], |info| &info.ungranted),
+            not_callable: info.map_or(&[], |info| &info.not_callable),
             error: inspection.module.as_ref().err().map(ToString::to_string),
         }
     }
