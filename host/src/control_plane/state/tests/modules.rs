@@ -106,7 +106,10 @@ fn only_known_workers_get_modules_and_only_live_ones() {
     assert_eq!(story.state.offered_module(W, "aa"), Ok(offered("a.wasm", "aa")));
     story.change_own(1, vec![live("a.wasm", "ab", &["x"])]);
     let gone = story.state.offered_module(W, "aa");
-    assert!(matches!(&gone, Err(WorkerReply::Refused(refusal)) if refusal.code == RefusalCode::NoSuchModule), "{gone:?}");
+    assert!(
+        matches!(&gone, Err(WorkerReply::Refused(refusal)) if refusal.code == RefusalCode::NoSuchModule),
+        "{gone:?}"
+    );
     let version = story.list(W).version;
     story.ask(W, version, 60_000);
     story.crash();
