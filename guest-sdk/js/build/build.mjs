@@ -1,9 +1,9 @@
 // Builds a task module from TypeScript or JavaScript: what `fastworker build` runs, in two steps.
 //
 //     node build.mjs bundle --out module.js --tools FOLDER PATH
-//     node build.mjs componentize --engine small|complete --out x.wasm --wit FOLDER --tools FOLDER module.js
+//     node build.mjs componentize --engine small|complete [--fetch] --out x.wasm --wit FOLDER --tools FOLDER module.js
 //
-// Each prints one JSON object: of `bundle` {"engine", "reason", "tasks", "warnings"}, or {"errors"} and exit code 1.
+// Each prints one JSON object: of `bundle` {"engine", "reason", "fetches", "warnings"}, or {"errors"} and exit code 1.
 // The author's code runs in the sandbox of the engine only, never in Node.
 
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 
 import { bundle } from './bundle.mjs';
 import { componentize } from './componentize.mjs';
-import { reasonForComplete } from './engine.mjs';
+import { needsOf } from './engine.mjs';
 import { engineOf, findEntry } from './entry.mjs';
 import { createProgram, sdk, typeErrors } from './program.mjs';
 import { BuildError, Report } from './report.mjs';
@@ -30,7 +30,7 @@ const START = "import 'fastworker:connect';\nimport 'fastworker:author';\nexport
  *
  * @param {string} path the entry, or the folder of a project
  * @param {string[]} tools folders with esbuild and typescript
- * @returns {Promise<{ code: string, engine: 'small' | 'complete', reason?: string, warnings: object[] }>}
+ * @returns {Promise<{ code: string, engine: 'small' | 'complete', reason?: string, fetches: boolean, warnings: object[] }>}
  */
 export async function bundleModule(path, tools) {
   const importTool = createImporter(tools);
@@ -41,14 +41,14 @@ export async function bundleModule(path, tools) {
   const tasks = findTasks(ts, program, report);
   const { code, places, files, warnings } = await bundle(esbuild, { entry, start: START, tasks, resolveSdk });
   warnings.forEach((warning) => report.warn(warning.text, warning.at));
-  if (tasks.length === 0) throw noTasks(path);
+  if (tasks.length === 0) throw noTasks();
   reportTypeErrors(ts, program, report);
   const asked = engineOf(entry);
-  const needed = reasonForComplete(ts, program, tasks, files, report);
+  const { reason: needed, fetches } = needsOf(ts, program, tasks, files, report);
   const engine = asked ?? (needed === undefined ? 'small' : 'complete');
   if (asked === 'small' && needed !== undefined) report.warn(`${needed}, which the small engine cannot run`);
   const reason = asked === undefined ? needed : 'the source asks for it';
-  return { code: withEngine(code, engine) + places, engine, reason, warnings: report.warnings };
+  return { code: withEngine(code, engine) + places, engine, reason, fetches, warnings: report.warnings };
 }
 
 // On the first line, so that no other line moves.
@@ -65,8 +65,8 @@ function resolveSdk(path) {
   return { errors: [{ text, notes: [{ text: 'import it in the test only' }] }] };
 }
 
-function noTasks(path) {
-  return new BuildError(`${path} registers no task`, {
+function noTasks() {
+  return new BuildError('no task is registered', {
     hint: "register one: import { task } from 'fastworker'; task('add', (x: number, y: number) => x + y)",
   });
 }
@@ -84,6 +84,7 @@ async function main() {
       out: { type: 'string' },
       wit: { type: 'string' },
       engine: { type: 'string' },
+      fetch: { type: 'boolean' },
       tools: { type: 'string', multiple: true },
     },
   });
@@ -93,7 +94,8 @@ async function main() {
     return result;
   }
   const code = readFileSync(path, 'utf8');
-  writeFileSync(values.out, await componentize(values.engine, createImporter(values.tools), code, values.wit));
+  const what = { code, wit: values.wit, fetches: values.fetch ?? false };
+  writeFileSync(values.out, await componentize(values.engine, createImporter(values.tools), what));
   return {};
 }
 

@@ -10,32 +10,31 @@ import { BuildError } from './report.mjs';
 /**
  * @param {'small' | 'complete'} engine
  * @param {(name: string) => Promise<any>} importTool
- * @param {string} code
- * @param {string} wit the folder of the world
+ * @param {{ code: string, wit: string, fetches: boolean }} what the bundle, and the folder of the world
  * @returns {Promise<Uint8Array>}
  */
-export async function componentize(engine, importTool, code, wit) {
+export async function componentize(engine, importTool, what) {
   try {
-    return await (engine === 'small' ? small : complete)(importTool, code, wit);
+    return await (engine === 'small' ? small : complete)(importTool, what);
   } catch (error) {
-    throw error instanceof BuildError ? error : explain(error, code);
+    throw error instanceof BuildError ? error : explain(error, what.code);
   }
 }
 
-async function small(importTool, code, wit) {
+async function small(importTool, { code, wit }) {
   const { componentize: run } = await importTool('componentize-qjs');
   const { component } = await run({ witPath: wit, jsSource: code, world: 'module', sync: true });
   return component;
 }
 
-async function complete(importTool, code, wit) {
+async function complete(importTool, { code, wit, fetches }) {
   const { componentize: run } = await importTool('@bytecodealliance/componentize-js');
   const folder = mkdtempSync(join(tmpdir(), 'fastworker-js-'));
   try {
     const sourcePath = join(folder, 'module.js');
     writeFileSync(sourcePath, code);
     // Without `http` a module does not import wasi:http, and so needs no grant.
-    const disableFeatures = /\bfetch\b/.test(code) ? ['fetch-event'] : ['http', 'fetch-event'];
+    const disableFeatures = fetches ? ['fetch-event'] : ['http', 'fetch-event'];
     const { component } = await run({ sourcePath, witPath: wit, worldName: 'module', disableFeatures });
     return component;
   } finally {

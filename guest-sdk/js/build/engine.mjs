@@ -1,20 +1,24 @@
 // Chooses the engine: the small one, unless the code needs what only the complete one has.
 
+import { readFileSync } from 'node:fs';
+
 import { ABSENT, COMPLETE } from './globals.mjs';
 import { authorFiles, placeOf } from './program.mjs';
 
 /**
- * Returns why the code needs the complete engine, or undefined.
+ * Returns why the code needs the complete engine, if it does, and whether it fetches.
  *
  * @param {typeof import('typescript')} ts
  * @param {import('typescript').Program} program
  * @param {import('./signature.mjs').FoundTask[]} tasks
  * @param {Set<string>} bundled the files in the bundle
  * @param {{ warn(text: string, at?: string): void }} report
+ * @returns {{ reason?: string, fetches: boolean }}
  */
-export function reasonForComplete(ts, program, tasks, bundled, report) {
+export function needsOf(ts, program, tasks, bundled, report) {
   const reasons = tasks.filter((task) => task.isAsync).map((task) => `the task at ${task.at} is async`);
   const checker = program.getTypeChecker();
+  let fetches = [...bundled].some(isFetchingPackage);
   for (const file of authorFiles(program)) {
     if (!bundled.has(file.fileName)) continue;
     const visit = (node) => {
@@ -23,6 +27,7 @@ export function reasonForComplete(ts, program, tasks, bundled, report) {
       if (isComputedImport(ts, node)) report.warn('import() of a computed path finds nothing: a module contains only what it imports by a literal path', at());
       if (what !== undefined) reasons.push(`${at()} has ${what}`);
       else if (ts.isIdentifier(node) && isGlobalUse(ts, checker, node)) {
+        fetches ||= node.text === 'fetch';
         if (COMPLETE.has(node.text)) reasons.push(`${at()} uses ${node.text}`);
         else if (ABSENT.has(node.text)) report.warn(ABSENT.get(node.text), at());
       }
@@ -30,7 +35,11 @@ export function reasonForComplete(ts, program, tasks, bundled, report) {
     };
     visit(file);
   }
-  return reasons[0];
+  return { reason: reasons[0], fetches };
+}
+
+function isFetchingPackage(path) {
+  return path.includes('/node_modules/') && /\bfetch\s*\(/.test(readFileSync(path, 'utf8'));
 }
 
 function whatIsAsync(ts, node) {

@@ -8,7 +8,8 @@ use tracing::info;
 
 use super::{
     ADDRESS_VARIABLE, CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
-    config_file::ConfigFile, parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
+    config_file::ConfigFile,
+    parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render,
     values::{parse_modules_from, parse_worker_id},
 };
 use crate::{

@@ -15,11 +15,12 @@ use fastworker::{
     control_plane::state::AnyReply,
     json::Json,
     protocol::{
-        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, ModulesQuery, Note, Order, PREFETCH_MAX, Registration, WAIT_MAX,
-        WORK_WAIT, Work, WorkerReply, WorkerRequest,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, ModulesQuery, Note, Order, PREFETCH_MAX,
+        Registration, WAIT_MAX, WORK_WAIT, Work, WorkerReply, WorkerRequest,
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
+        Usage,
     },
 };
 use uuid::Uuid;
@@ -591,12 +592,21 @@ pub(crate) fn log_line(message: &str) -> Report {
 }
 
 fn not_started(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
+    Ended {
+        lease,
+        outcome: None,
+        ran_us: 0,
+        usage: Usage::default(),
+        version: None,
+        reports: Vec::new(),
+        metadata: Json::empty_object(),
+    }
 }
 
 fn module(names: &[&'static Name]) -> ModuleInfo {
     let task = |name: &&Name| TaskInfo {
         name: name.text.into(),
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },

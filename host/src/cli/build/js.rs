@@ -30,8 +30,8 @@ static SMALL: Tool = Tool {
 static COMPLETE: Tool = Tool {
     name: "componentize-js",
     version: "0.23.0",
-    download_mb: 110,
-    disk_mb: 350,
+    download_mb: 60,
+    disk_mb: 215,
     installer: Installer::Npm {
         manifest: include_str!("../../../sdk/js/tools/complete/package.json"),
         lock: include_str!("../../../sdk/js/tools/complete/package-lock.json"),
@@ -71,6 +71,8 @@ struct Bundled {
     engine: Engine,
     /// Why it is not the small engine.
     reason: Option<String>,
+    /// Whether it uses `fetch`, so that the module imports wasi:http.
+    fetches: bool,
     warnings: Vec<Finding>,
 }
 
@@ -101,7 +103,7 @@ pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
     add_tool(&mut command, &small);
     command.arg(&build.source.path);
     let output = run(build, &format!("bundling {source} with esbuild"), &mut command)?;
-    let Bundled { engine, reason, warnings } =
+    let Bundled { engine, reason, fetches, warnings } =
         serde_json::from_slice(&output).map_err(|error| unreadable(&script, &error))?;
     for warning in &warnings {
         build.note(&format!("warning: {warning}"));
@@ -115,6 +117,9 @@ pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
     match engine {
         Engine::Small => add_tool(&mut command, &small),
         Engine::Complete => add_tool(&mut command, &build.tool(&COMPLETE)?),
+    }
+    if fetches {
+        command.arg("--fetch");
     }
     run(build, &format!("building {source} for {}", engine.title()), command.arg(&bundle))?;
     Artifact::read(&component)

@@ -15,6 +15,9 @@ use crate::cli::{CliError, EXIT_FAILURE, EXIT_MISSING_TOOL};
 
 mod install;
 
+pub(in crate::cli) use install::node;
+pub(super) use install::pip_command;
+
 /// The variable with the folder of the tools.
 const FOLDER_VARIABLE: &str = "FASTWORKER_TOOLS";
 /// The file of an installed tool that contains its pins.

@@ -117,10 +117,14 @@ impl<'a> Document<'a> {
             let known = options::section_options(&command);
             let Some(option) = known.iter().find(|option| option.key() == name) else {
                 if GrantKind::ALL.iter().any(|kind| key_of(*kind) == name) {
-                    let message = format!("'{name}' belongs into [grants], or into [modules.NAME] for one module");
+                    let message = format!("'{name}' belongs in [grants], or in [modules.NAME] for one module");
                     self.error(key, message);
                 } else {
                     let keys: Vec<String> = known.iter().map(|option| option.key()).collect();
+                    if let Some(other) = options::section_with(name) {
+                        self.error(key, format!("'{name}' is a key of [{other}], and not of [{section}]"));
+                        continue;
+                    }
                     let otherwise = format!("fastworker {} --help shows every option", command.get_name());
                     self.unknown(key, keys.iter().map(String::as_str), &otherwise);
                 }

@@ -9,7 +9,7 @@ use super::{
     diagnostics::print_error,
     grants,
     json::TaskInfoJson,
-    modules::{print_detail, print_indented, print_task, print_ungranted},
+    modules::{Verbosity, print_detail, print_indented, print_task, print_ungranted},
     output::{print_escaped, print_json},
 };
 use crate::{
@@ -51,7 +51,7 @@ pub(in crate::cli) fn print_inspection(
     print_exports(exports);
     if let Ok(module) = module {
         print_escaped("\ntasks");
-        module.info().tasks.iter().for_each(print_task);
+        module.info().tasks.iter().for_each(|task| print_task(task, Verbosity::Full));
         print_ungranted(module.info(), &[]);
     }
     let names = granted.names();
