@@ -17,7 +17,7 @@ const BUILT: Duration = Duration::from_mins(10);
 
 /// A `fastworker` command with the tools of this machine.
 pub fn with_tools() -> Command {
-    tools::command(binary::root(), &[])
+    tools::command(&binary::root(), &[])
 }
 
 /// Builds a source to `NAME.wasm` in the target directory, and returns that path. In CI, missing tools are
@@ -28,7 +28,7 @@ pub fn with_tools() -> Command {
 pub fn build(source: &Path, name: &str) -> Option<PathBuf> {
     let source = binary::root().join(source);
     let module = binary::target_dir().join("tests-sdk").join(name).with_extension("wasm");
-    let mut command = tools::command(binary::root(), &["build"]);
+    let mut command = tools::command(&binary::root(), &["build"]);
     if tools::is_ci() {
         command.arg("--install");
     }
