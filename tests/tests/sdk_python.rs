@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 #[path = "sdk/contract.rs"]
 mod contract;
+#[path = "sdk/python_network.rs"]
+mod network;
 
 const TOOL: &str = "componentize-py";
 
