@@ -90,15 +90,23 @@ fn state() -> PathBuf {
 ///
 /// # Panics
 /// When it exceeds the timeout of commands.
-pub fn run(mut command: Command) -> Ran {
+pub fn run(command: Command) -> Ran {
+    run_within(LIMIT, command)
+}
+
+/// Runs a command to its end, which may take long.
+///
+/// # Panics
+/// When it exceeds this timeout.
+pub fn run_within(limit: Duration, mut command: Command) -> Ran {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let shown = command_line(&command);
     let mut child = process::spawn(command);
     let stdout = read_all(child.stdout.take().expect("stdout is a pipe"));
     let stderr = read_all(child.stderr.take().expect("stderr is a pipe"));
-    let until = Instant::now() + LIMIT;
+    let until = Instant::now() + limit;
     let ended = || child.try_wait().expect("child waited for").map(Some).or((Instant::now() > until).then_some(None));
-    let status = eventually(&shown, 2 * LIMIT, ended);
+    let status = eventually(&shown, 2 * limit, ended);
     if status.is_none() {
         // Python prints a stack trace when it is aborted.
         process::signal(child.id(), "ABRT");
@@ -106,7 +114,7 @@ pub fn run(mut command: Command) -> Ran {
     }
     let text = |read: mpsc::Receiver<String>| read.recv().expect("a pipe ends with its process");
     let (stdout, stderr) = (text(stdout), text(stderr));
-    let Some(status) = status else { panic!("{shown} takes longer than {LIMIT:?}:\n{stdout}{stderr}") };
+    let Some(status) = status else { panic!("{shown} takes longer than {limit:?}:\n{stdout}{stderr}") };
     Ran { command: shown, code: status.code(), stdout, stderr }
 }
 
