@@ -1,51 +1,33 @@
 //! Task modules in other languages than Rust: built by `fastworker build`, with the tools of this machine.
 
 use std::{
-    env,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::{binary, cli, fastworker};
+use crate::{binary, cli, fastworker, tools};
 
 /// Exit code of `fastworker build` without its tools.
 const MISSING_TOOL: i32 = 6;
 /// Timeout of a build on a busy machine, with empty caches.
 const BUILT: Duration = Duration::from_mins(10);
 
-/// The folder of the tools on this machine: `$FASTWORKER_TOOLS`, or its default.
-pub fn tools() -> PathBuf {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    let default = || cache().expect("XDG_CACHE_HOME or HOME is set").join("fastworker/tools");
-    set("FASTWORKER_TOOLS").unwrap_or_else(default)
-}
-
-/// A `fastworker` command with these tools.
-pub fn with_tools() -> Command {
-    let mut command = fastworker();
-    command.env("FASTWORKER_TOOLS", tools());
-    command
-}
-
-/// Builds a source to `NAME.wasm` in the target directory, and returns that path. None if the tools are missing, which
-/// is reported.
+/// Builds a source to `NAME.wasm` in the target directory, and returns that path. None if its tools are missing, which
+/// is reported; in CI they are installed.
 ///
 /// # Panics
-/// When it does not build; in CI also when the tools are missing.
+/// When it does not build.
 pub fn build(source: &Path, name: &str) -> Option<PathBuf> {
     let source = binary::root().join(source);
     let module = binary::target_dir().join("tests-sdk").join(name).with_extension("wasm");
-    let mut command = with_tools();
-    command.arg("build").arg(&source).arg("--output").arg(&module);
+    let mut command = tools::command(&binary::root(), &["build", "--output"]);
+    command.arg(&module).arg(&source).args(tools::is_ci().then_some("--install"));
     // Each uses all cores.
     let _one_at_a_time = binary::lock("fastworker-sdk");
     let ran = cli::run_within(BUILT, command);
     if ran.code == Some(MISSING_TOOL) {
-        assert!(env::var_os("CI").is_none(), "a tool is missing, with which CI tests: {ran:?}");
         report_skipped(&source, ran.error());
         return None;
     }

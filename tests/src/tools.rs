@@ -26,12 +26,16 @@ pub fn is_without(tool: &str) -> bool {
     });
     let is_without = !is_installed && !is_ci();
     if is_without {
-        eprintln!("SKIPPED: {tool} is not installed; fastworker build --install installs it into {}", folder().display());
+        eprintln!(
+            "SKIPPED: {tool} is not installed; fastworker build --install installs it into {}",
+            folder().display()
+        );
     }
     is_without
 }
 
-fn is_ci() -> bool {
+/// Whether this is CI, where nothing may be missing.
+pub fn is_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 

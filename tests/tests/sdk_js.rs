@@ -28,7 +28,10 @@ fn write(path: &Path, text: &str) {
 
 /// Builds a file whose text follows the import of the SDK.
 fn build(directory: &Path, name: &str, tasks: &str) -> Ran {
-    write(&directory.join(name), &format!("import {{ task, GiveUp, Retry, submit, current, type integer }} from 'fastworker';\n{tasks}"));
+    write(
+        &directory.join(name),
+        &format!("import {{ task, GiveUp, Retry, submit, current, type integer }} from 'fastworker';\n{tasks}"),
+    );
     tools::build(directory, name)
 }
 
@@ -143,7 +146,10 @@ fn mistakes_in_the_source_are_errors_with_their_place() {
     for (name, tasks) in [
         ("syntax.ts", "task('a', (x: number) => { return x +; });"),
         ("package.ts", "import dayjs from 'dayjs/plugin/utc';\ntask('a', () => dayjs);"),
-        ("node.ts", "import { readFileSync } from 'fs';\nimport crypto from 'node:crypto';\ntask('a', () => [readFileSync, crypto]);"),
+        (
+            "node.ts",
+            "import { readFileSync } from 'fs';\nimport crypto from 'node:crypto';\ntask('a', () => [readFileSync, crypto]);",
+        ),
         ("file.ts", "import other from './other';\ntask('a', () => other);"),
         ("none.ts", "export const x = 1;"),
         ("option.ts", "task('a', { maxRetry: 3 } as any, () => 1);"),
@@ -157,7 +163,8 @@ fn mistakes_in_the_source_are_errors_with_their_place() {
         errors.add(&build(directory.path(), name, tasks).with_code(1).with_error());
         assert!(!directory.path().join(name).with_extension("wasm").exists(), "{name}");
     }
-    let types = "task('a', (x: number): string => x);\ntask('b', () => typeof process === 'undefined' ? 1 : process.pid);";
+    let types =
+        "task('a', (x: number): string => x);\ntask('b', () => typeof process === 'undefined' ? 1 : process.pid);";
     errors.add(&build(directory.path(), "types.ts", types).with_code(0));
     errors.check();
 }
@@ -190,7 +197,12 @@ fn async_code_needs_the_complete_engine_which_is_named() {
     }
     errors.check();
     // Asked for the small engine, the task says what it lacks.
-    build(directory.path(), "asked.ts", "// @engine small\ntask('a', async () => 1);\ntask('b', () => new URL('a:b').host);").with_code(0);
+    build(
+        directory.path(),
+        "asked.ts",
+        "// @engine small\ntask('a', async () => 1);\ntask('b', () => new URL('a:b').host);",
+    )
+    .with_code(0);
     for name in ["a", "b"] {
         let ran = dev(directory.path(), "asked.wasm", name, &json!([])).with_code(1);
         assert!(ran.stdout.contains("@engine complete"), "{ran:?}");
@@ -205,13 +217,17 @@ fn new_projects_in_both_languages_build_pass_their_tests_and_run() {
     let directory = directory();
     for language in ["ts", "js"] {
         let project = directory.path().join(language);
-        cli::run(tools::command(directory.path(), &["new", "my-tasks", "--lang", language, "--path", language])).with_code(0);
+        cli::run(tools::command(directory.path(), &["new", "my-tasks", "--lang", language, "--path", language]))
+            .with_code(0);
         tools::build(&project, ".").with_code(0);
         let mut test = Command::new("npm");
         test.arg("test").current_dir(&project).env("FASTWORKER_TOOLS", tools::folder());
         let ran = test.output().expect("npm can be started");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
-        assert_eq!(result(&project, &format!("{language}.wasm"), "greet", &json!(["Ada", 2])), json!(["Hello, Ada!", "Hello, Ada!"]));
+        assert_eq!(
+            result(&project, &format!("{language}.wasm"), "greet", &json!(["Ada", 2])),
+            json!(["Hello, Ada!", "Hello, Ada!"])
+        );
     }
 }
 
@@ -290,12 +306,14 @@ fn fetch_reaches_granted_hosts_only() {
         let mut request = [0; 4096];
         let length = connection.read(&mut request).expect("a request");
         let body = "<title> Hello </title>";
-        write!(connection, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).expect("sent");
+        write!(connection, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+            .expect("sent");
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
     let url = format!("http://{address}/page");
     let args = json!([url]).to_string();
-    let refused = cli::run(tools::command(directory.path(), &["dev", "fetch.wasm", "page", "--args-json", &args])).with_code(1);
+    let refused =
+        cli::run(tools::command(directory.path(), &["dev", "fetch.wasm", "page", "--args-json", &args])).with_code(1);
     assert!(refused.stderr.contains("--allow-http"), "{refused:?}");
     let command = ["dev", "--json", "--allow-http", &address, "fetch.wasm", "page", "--args-json", &args];
     let page = cli::run(tools::command(directory.path(), &command)).with_code(0).json()["result"].clone();
