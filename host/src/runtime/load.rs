@@ -65,7 +65,7 @@ pub(super) fn load_bytes<'a>(
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
-    load_code(runtime, path, bytes, code, job)
+    load_code(runtime, path, bytes, &code, job)
 }
 
 /// Loads the compiled code of the bytes that were read from `path`.
@@ -73,13 +73,13 @@ pub(super) fn load_code<'a>(
     runtime: &'a Inner,
     path: &Path,
     bytes: &[u8],
-    code: Code,
+    code: &Code,
     job: &CompileJob<'a>,
 ) -> Result<Module, ModuleError> {
     job.release_permit();
     job.lower_priority();
     let hash = blake3::hash(bytes);
-    let registered = match instantiate_and_register(runtime, path, &code) {
+    let registered = match instantiate_and_register(runtime, path, code) {
         // Cached code that no engine accepts.
         Err(ModuleError::Invalid(_)) if code.is_cached => {
             let code = runtime.cache.compile(runtime, &hash, bytes, job)?;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cli::{CliError, EXIT_USAGE},
     runtime::{
-        ModuleError,
+        Module, ModuleError,
         grants::{GrantKind, Grants, ImportAccess},
         inspect::{CompileCost, Inspection, Interface, import_problem},
     },
@@ -183,7 +183,7 @@ struct ImportJson<'a> {
 impl<'a> InspectionJson<'a> {
     fn of(path: &'a Path, inspection: &'a Inspection, granted: &Grants) -> Self {
         let grants = granted.names();
-        let info = inspection.module.as_ref().ok().map(|module| module.info());
+        let info = inspection.module.as_ref().ok().map(Module::info);
         let tasks: &[TaskInfo] = info.map_or(&[], |info| &info.tasks);
         Self {
             path,
