@@ -59,7 +59,8 @@ pub fn run(directory: &Path, args: &[&str]) -> Ran {
 
 /// Runs `fastworker build PATH` in a directory; in CI it installs what is missing.
 pub fn build(directory: &Path, path: &str) -> Ran {
-    run(directory, if is_ci() { &["build", "--install", path] } else { &["build", path] })
+    let install: &[&str] = if is_ci() { &["--install"] } else { &[] };
+    run(directory, &[&["build"], install, &[path]].concat())
 }
 
 /// Builds a source in a directory. Returns the names and signatures of its tasks, as the build shows them.
