@@ -11,11 +11,18 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{json::Json, task::TaskInfo};
 
+#[cfg(feature = "runtime")]
+mod bind;
 mod rust_type;
 mod schema;
-mod text;
+pub(crate) mod text;
 
-use schema::{CompiledSchema, Violation};
+#[cfg(feature = "runtime")]
+pub(crate) use bind::{Bound, bind};
+use schema::CompiledSchema;
+pub(crate) use schema::Violation;
+#[cfg(feature = "runtime")]
+pub(crate) use schema::{Step, found};
 
 /// Maximum parameters of a task whose calls are checked: one bit each during a check.
 pub const PARAMETERS_MAX: usize = 64;
@@ -26,7 +33,20 @@ pub struct Signature {
     task: Box<str>,
     /// None if the module does not declare them.
     parameters: Option<Box<[Parameter]>>,
+    types: Types,
     warnings: Vec<String>,
+}
+
+/// What the types of a signature are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Types {
+    /// The types of a plain component, in WIT: the host reads the arguments.
+    Wit,
+    /// The types that a guest reads with serde, or of unknown meaning.
+    #[default]
+    #[serde(other)]
+    Guest,
 }
 
 #[derive(Debug)]
@@ -109,10 +129,12 @@ impl ArgumentError {
 }
 
 /// The schema of a task, as its module declares it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct TaskSchema {
     #[serde(default)]
     parameters: Option<Vec<ParameterSchema>>,
+    #[serde(default)]
+    types: Types,
     /// Raw text, because a [`Value`] cannot hold every document.
     #[serde(default)]
     result: Option<Box<RawValue>>,
@@ -150,7 +172,7 @@ impl ResultSchema {
 
 /// Formats the signature of a task: `add(x: i64, y?: i64) -> i64`.
 pub fn line(task: &TaskInfo) -> String {
-    let Ok(TaskSchema { parameters, result }) = task.schema.read() else { return format!("{}(…)", task.name) };
+    let Ok(TaskSchema { parameters, result, .. }) = task.schema.read() else { return format!("{}(…)", task.name) };
     let parameters = parameters.into_iter().flatten().map(|parameter| {
         let optional = if parameter.required { "" } else { "?" };
         let kind = parameter.type_text.map(|kind| format!(": {kind}")).unwrap_or_default();
@@ -189,7 +211,7 @@ impl<'a> Document<'a> {
         let of_type = |text: &Option<String>| {
             text.as_deref().and_then(rust_type::schema).and_then(|schema| Json::of(&schema).ok())
         };
-        let declared = task.schema.read().unwrap_or(TaskSchema { parameters: None, result: None });
+        let declared = task.schema.read::<TaskSchema>().unwrap_or_default();
         let parameters = declared.parameters.into_iter().flatten().map(|parameter| {
             let ParameterSchema { name, type_text, required, schema } = parameter;
             let schema = schema.map(Json::from).or_else(|| of_type(&type_text));
@@ -212,14 +234,15 @@ impl Signature {
 
     /// Compiles the signature of a task of this name and schema.
     pub fn read(task: &str, schema: &Json) -> Self {
-        let mut signature = Self { task: task.into(), parameters: None, warnings: Vec::new() };
+        let mut signature = Self { task: task.into(), parameters: None, types: Types::Guest, warnings: Vec::new() };
         match schema.read::<TaskSchema>() {
             Err(error) => signature.warn(&format!("its schema cannot be read: {error}")),
             Ok(TaskSchema { parameters: None, .. }) => {}
             Ok(TaskSchema { parameters: Some(declared), .. }) if declared.len() > PARAMETERS_MAX => {
                 signature.warn(&format!("it has {} parameters, more than {PARAMETERS_MAX}", declared.len()));
             }
-            Ok(TaskSchema { parameters: Some(declared), .. }) => {
+            Ok(TaskSchema { parameters: Some(declared), types, .. }) => {
+                signature.types = types;
                 let parameters = declared.into_iter().map(|parameter| signature.parameter(parameter)).collect();
                 signature.parameters = Some(parameters);
             }
@@ -232,7 +255,11 @@ impl Signature {
         let schema = match schema {
             Some(schema) => {
                 let schema = serde_json::from_str::<Value>(schema.get()).map_err(|error| error.to_string());
-                match schema.and_then(|schema| CompiledSchema::of_schema(&schema)) {
+                let compile = match self.types {
+                    Types::Guest => CompiledSchema::of_schema,
+                    Types::Wit => CompiledSchema::of_wit,
+                };
+                match schema.and_then(|schema| compile(&schema)) {
                     Ok(compiled) => Some(compiled),
                     Err(why) => {
                         self.warn(&format!("the schema of '{name}' cannot be used: {why}"));
@@ -265,16 +292,17 @@ impl Signature {
             if let Some(parameter) = parameters.get(given) {
                 bound |= 1 << given;
                 if violation.is_none() {
-                    violation = parameter
-                        .check(item)
-                        .err()
-                        .map(|violation| argument_error(violation, &format!("args[{given}]")));
+                    violation =
+                        parameter.check(item).err().map(|violation| violation.into_error(&format!("args[{given}]")));
                 }
             }
             given += 1;
         }
         for (name, value) in text::entries(kwargs.as_str()) {
-            let Some(index) = parameters.iter().position(|parameter| *parameter.name == *name) else {
+            let is_it = |parameter: &Parameter| {
+                *parameter.name == *name || (self.types == Types::Wit && is_in_snake_case(&name, &parameter.name))
+            };
+            let Some(index) = parameters.iter().position(is_it) else {
                 return Err(ArgumentError::Unknown { task: self.task.clone(), name: name.into() });
             };
             if bound & (1 << index) != 0 {
@@ -282,8 +310,7 @@ impl Signature {
             }
             bound |= 1 << index;
             if violation.is_none() {
-                violation =
-                    parameters[index].check(value).err().map(|violation| argument_error(violation, &of_name(&name)));
+                violation = parameters[index].check(value).err().map(|violation| violation.into_error(&of_name(&name)));
             }
         }
         let is_missing = |(index, parameter): &(usize, &Parameter)| parameter.required && bound & (1 << index) == 0;
@@ -311,16 +338,25 @@ impl Parameter {
     }
 }
 
+/// Whether a name is a WIT name in `snake_case`.
+fn is_in_snake_case(name: &str, wit: &str) -> bool {
+    let is_same = |(byte, wit): (u8, u8)| byte == if wit == b'-' { b'_' } else { wit };
+    name.len() == wit.len() && name.bytes().zip(wit.bytes()).all(is_same)
+}
+
 fn of_name(name: &str) -> String {
     let mut path = "kwargs".to_owned();
     schema::push_key(&mut path, name);
     path
 }
 
-#[cold]
-fn argument_error(violation: Violation, root: &str) -> ArgumentError {
-    let (path, expected, found) = violation.into_parts(root);
-    ArgumentError::Mismatch { path: path.into(), expected: expected.into(), found: found.into() }
+impl Violation {
+    /// The error of an argument, whose path is `root`.
+    #[cold]
+    pub(crate) fn into_error(self, root: &str) -> ArgumentError {
+        let (path, expected, found) = self.into_parts(root);
+        ArgumentError::Mismatch { path: path.into(), expected: expected.into(), found: found.into() }
+    }
 }
 
 fn range(least: usize, most: usize) -> impl fmt::Display {

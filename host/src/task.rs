@@ -15,12 +15,14 @@ mod id;
 pub(crate) mod metadata;
 mod module;
 mod names;
+
 mod new;
 pub(crate) mod open;
 mod policy;
 mod refusal_code;
 mod result;
 pub mod schedule;
+mod usage;
 
 pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
@@ -30,7 +32,9 @@ pub use checked_name::{
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
 pub use metadata::METADATA_MAX;
 pub(crate) use metadata::serialize_with_metadata;
-pub use module::{LoadFailure, MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, TAKEN_PREFIX, TaskInfo, UngrantedTask};
+pub use module::{
+    LoadFailure, MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, NotCallable, TAKEN_PREFIX, TaskInfo, UngrantedTask,
+};
 pub(crate) use names::named;
 pub use names::{ErrorKind, LogLevel, SerializationFormat, TaskPriority, TaskStatus, UnknownName};
 pub use new::{NewTask, Unknown};
@@ -40,6 +44,7 @@ pub use policy::Policy;
 pub use refusal_code::RefusalCode;
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub use schedule::ScheduleSpec;
+pub use usage::Usage;
 
 /// Timeout of an attempt if neither the submitter nor the task sets one.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
@@ -87,6 +92,9 @@ pub struct Task {
     pub unknown_until: Option<Timestamp>,
     /// The version of the module that ran its last attempt; none before its end.
     pub module_version: Option<ModuleVersion>,
+    /// What its last attempt used; none before its end.
+    #[serde(default)]
+    pub usage: Option<Box<Usage>>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
     /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker passes on.
@@ -121,5 +129,6 @@ serialize_with_metadata!(Task {
     offered,
     unknown_until,
     module_version,
+    usage,
     callback,
 });

@@ -73,7 +73,13 @@ pub fn fastworker() -> Command {
     let mut command = process::command(binary::path());
     // The web interface would use its default port, and many tests run concurrently.
     command.env("XDG_CACHE_HOME", cache()).env("XDG_STATE_HOME", state()).env("FASTWORKER_GUI_ENABLED", "false");
+    command.env("XDG_CONFIG_HOME", no_config());
     command
+}
+
+/// A folder without a configuration file.
+fn no_config() -> PathBuf {
+    binary::target_dir().join("tests-no-config")
 }
 
 /// The cache of compiled modules, shared by all tests so that each is compiled once.
@@ -94,10 +100,10 @@ pub fn run(command: Command) -> Ran {
     run_within(LIMIT, command)
 }
 
-/// Runs a command to its end, which may take long.
+/// Runs a command to its end, with another timeout.
 ///
 /// # Panics
-/// When it exceeds this timeout.
+/// When it exceeds the timeout.
 pub fn run_within(limit: Duration, mut command: Command) -> Ran {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let shown = command_line(&command);

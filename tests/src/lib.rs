@@ -11,7 +11,8 @@
 //! # }
 //! ```
 //!
-//! [`binary`], [`modules`], [`tools`] and [`guests`] build what is tested, [`ports`] and [`process`] run it, [`cluster`] combines them.
+//! [`binary`], [`modules`], [`tools`], [`sdk`] and [`guests`] build what is tested, [`ports`] and [`process`] run it, [`cluster`]
+//! combines them.
 //! [`wait`] waits for a condition with a deadline; no test has fixed sleeps. [`snapshot`] compares wording. [`faults`] has
 //! the fault suites. The log of a server is printed when its test fails. [`sim`] is separate: a seeded simulation of
 //! whole clusters over the pure state.
@@ -31,6 +32,8 @@ pub mod ports;
 pub mod process;
 pub mod python;
 pub mod relay;
+pub mod sdk;
+pub mod servers;
 pub mod sim;
 pub mod snapshot;
 pub mod steady;

@@ -35,7 +35,8 @@ pub fn is_without(tool: &str) -> bool {
     is_without
 }
 
-fn is_ci() -> bool {
+/// Whether missing tools are installed, as this is CI.
+pub fn is_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 
@@ -59,8 +60,8 @@ pub fn run(directory: &Path, args: &[&str]) -> Ran {
 
 /// Runs `fastworker build PATH` in a directory; in CI it installs what is missing.
 pub fn build(directory: &Path, path: &str) -> Ran {
-    let install: &[&str] = if is_ci() { &["--install"] } else { &[] };
-    run(directory, &[&["build"], install, &[path]].concat())
+    let args: &[&str] = if is_ci() { &["build", "--install", path] } else { &["build", path] };
+    run(directory, args)
 }
 
 /// Builds a source in a directory. Returns the names and signatures of its tasks, as the build shows them.

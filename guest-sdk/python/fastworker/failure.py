@@ -260,10 +260,8 @@ def _is_missing_process(error: BaseException, text: str) -> bool:
 
 
 def _hint_of_file(error: OSError) -> str | None:
+    # The host itself says which grant an address would have needed.
     if error.filename is None:
-        # A denied address is a PermissionError without a file, a denied name an error of the resolver.
-        if isinstance(error, PermissionError) or type(error).__name__ == "gaierror":
-            return "a task reaches only addresses that the worker grants: --allow-tcp HOST:PORT, or --allow-http HOST"
         return None
     if isinstance(error, (FileNotFoundError, PermissionError)):
         return (

@@ -4,11 +4,12 @@ Imported last by the `app.py` that the build writes, after the user's modules: w
 image of the component, and a call finds it ready.
 """
 
-import sys
+import os
 
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports import tasks as contract
+from wit_world.imports import environment
 from wit_world.imports import host as imports
 
 from . import context, encode, failure, host, output, run
@@ -52,6 +53,9 @@ class Tasks(exports.Tasks):
     def run(self, call: contract.Invocation) -> str:
         """Runs one attempt."""
         host.backend = _Imports()
+        # What was granted to this attempt, instead of what the build had.
+        os.environ.clear()
+        os.environ.update(environment.get_environment())
         this = context.of_invocation(call.task_id, call.name, call.attempt, call.deadline_ms, call.metadata)
         try:
             return run.attempt(this, call.args, call.kwargs)
@@ -74,11 +78,6 @@ def descriptors() -> list[contract.Descriptor]:
     described = []
     for name, task in task_registry.list_task_infos().items():
         signature = run.signature(task)
-        for parameter in signature.unknown():
-            print(
-                f"warning: {name}(): the annotation of {parameter} has an unknown name: it takes any JSON",
-                file=sys.stderr,
-            )
         schema, policy = encode.to_json(signature.describe()), encode.to_json(task.policy)
         described.append(contract.Descriptor(name, signature.documentation, schema, policy))
     return described

@@ -1,7 +1,7 @@
 """What happens while a module is built: imports the user's modules, and all that their functions will import.
 
-Only what is imported while building exists in the sandbox. The build writes an `app.py` that calls `modules`, and then
-imports `fastworker.module`.
+Only what is imported while building exists in the sandbox. The build writes an `app.py` that calls `modules`, imports
+`fastworker.module`, and calls `finish`.
 """
 
 import contextlib
@@ -9,12 +9,14 @@ import dis
 import gc
 import importlib
 import importlib.util
+import io
+import os
 import sys
 import traceback
 import types
 from collections.abc import Iterable, Iterator
 
-from . import failure, loop, output
+from . import failure, loop, no_tls, output, run
 from .tasks.registry import task_registry
 
 # Looked up by name at run time, so that no import statement shows them.
@@ -102,8 +104,7 @@ def modules(*names: str) -> None:
             importlib.import_module(name)
     base = {path for path in map(_file, list(sys.modules.values())) if path}
     try:
-        for name in names:
-            importlib.import_module(name)
+        _import_users(names)
     except BaseException as error:
         _explain(error)
         raise SystemExit(1) from None
@@ -114,9 +115,53 @@ def modules(*names: str) -> None:
     for module in list(sys.modules.values()):
         if _root(module) in roots:
             failure.keep_source(module)
+    _keep_time_zones()
     if not task_registry.list_tasks():
         print(f"no task in {', '.join(names)}: write @task above a function", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _import_users(names: tuple[str, ...]) -> None:
+    """Imports the user's modules; again with a stand-in for `ssl` if they need it."""
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "_ssl":
+            raise
+        no_tls.install()
+        # The one that failed is executed again, and its tasks replace those of the same names.
+        for name in names:
+            importlib.import_module(name)
+
+
+def finish(notes: str) -> None:
+    """Writes what the author should know of the module into the file `notes`, a line each."""
+    with open(notes, "w", encoding="utf-8") as file:
+        for name, task in task_registry.list_task_infos().items():
+            for parameter in run.signature(task).unknown():
+                file.write(f"{name}() takes any JSON as {parameter}: its annotation has a name that is not defined\n")
+
+
+def _keep_time_zones() -> None:
+    """Keeps the data of the package tzdata, if zoneinfo is used: there are no files in the sandbox."""
+    zones = sys.modules.get("zoneinfo")
+    if zones is None or importlib.util.find_spec("tzdata") is None:
+        return
+    folder = os.path.dirname(importlib.import_module("tzdata").__file__ or "")
+    data = {}
+    with open(os.path.join(folder, "zones"), encoding="utf-8") as names:
+        for name in names.read().split():
+            with open(os.path.join(folder, "zoneinfo", *name.split("/")), "rb") as file:
+                data[name] = file.read()
+
+    def load(key: str) -> io.BytesIO:
+        if key not in data:
+            raise zones.ZoneInfoNotFoundError(f"No time zone found with key {key}")
+        return io.BytesIO(data[key])
+
+    sys.modules["zoneinfo._common"].load_tzdata = load  # type: ignore[attr-defined]
+    zones.available_timezones = lambda: set(data)  # type: ignore[attr-defined]
 
 
 def has_http() -> bool:

@@ -155,10 +155,10 @@ def _wait(future: types.FutureIncomingResponse, url: str) -> types.IncomingRespo
 
 
 _ERRORS = {
-    "HttpRequestDenied": (PermissionError, "is not granted: the worker grants it by --allow-http HOST"),
+    "HttpRequestDenied": (PermissionError, "is not granted to this module"),
     "DestinationIpProhibited": (
         PermissionError,
-        "has an address that is not granted: the worker grants it by its IP address",
+        "has an address that is not granted to this module",
     ),
     "ConnectionRefused": (ConnectionRefusedError, "refused the connection"),
     "ConnectionTerminated": (ConnectionResetError, "closed the connection"),

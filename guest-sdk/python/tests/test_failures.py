@@ -110,7 +110,6 @@ class Failures(Case):
             (RuntimeError("can't start new thread"), "a task has no threads"),
             (OSError(58, "wasi does not support processes."), "cannot start processes"),
             (AttributeError("module 'os' has no attribute 'fork'"), "cannot start processes"),
-            (PermissionError(2, "Permission denied"), "--allow-tcp HOST:PORT"),
             (FileNotFoundError(2, "No such file or directory", "/etc/x"), "--allow-dir HOST::GUEST"),
             (SystemExit(3), "sys.exit() ends the attempt"),
         ]

@@ -3,12 +3,14 @@
 import hashlib
 import importlib
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 from typing import Any
 
 import fastworker
@@ -17,8 +19,7 @@ from tests.support import Case
 
 FOLDER = pathlib.Path(__file__).parent.parent
 BINDINGS = FOLDER / "bindings"
-CONTRACT = FOLDER / "wit" / "task" / "task.wit"
-HTTP_WIT = FOLDER / "wit" / "http"
+WIT = FOLDER / "wit"
 SOURCE = BINDINGS / "SOURCE"
 TOOL, TOOL_VERSION = "componentize-py", "0.25.1"
 
@@ -42,6 +43,7 @@ class Module(Case):
         imports.progress = lambda *values: self.calls.append(values)
         imports.is_cancelled = lambda: True
         imports.submit = self.submit
+        module.environment.get_environment = lambda: [("TOKEN", "secret")]
         return module
 
     def submit(self, follow_up: Any) -> str:
@@ -81,6 +83,11 @@ class Module(Case):
         follow_up = module.imports.FollowUp("next", "[1]", "{}", "{}")
         self.assertEqual(self.calls, [("WARN", "hm"), (1, 2, "half"), follow_up])
 
+    def test_the_environment_is_that_of_the_attempt(self):
+        task("read")(lambda: [os.environ.get("TOKEN"), os.getenv("HOME")])
+        with unittest.mock.patch.dict(os.environ, {"HOME": "/of/the/build"}):
+            self.assertEqual(self.run_task(self.load(), "read"), '["secret",null]')
+
     def test_a_follow_up_that_the_host_refuses_is_an_exception(self):
         task("work")(lambda: fastworker.submit("bad"))
         failure = self.failure(self.load(), "work")
@@ -116,7 +123,7 @@ class Module(Case):
 
 def source() -> str:
     """What the bindings are made of."""
-    files = [CONTRACT, HTTP_WIT / "world.wit", *sorted((HTTP_WIT / "deps").glob("*.wit"))]
+    files = [WIT / "world.wit", WIT / "deps" / "task" / "task.wit", *sorted((WIT / "deps").glob("*.wit"))]
     texts = b"".join(path.read_bytes() for path in files)
     return f"{TOOL} {TOOL_VERSION}, sha256 of the WIT {hashlib.sha256(texts).hexdigest()}\n"
 
@@ -129,7 +136,7 @@ class Bindings(unittest.TestCase):
     @unittest.skipUnless(shutil.which(TOOL), f"{TOOL} is not on PATH: the hash of the WIT is compared")
     def test_the_tool_makes_the_same_bindings(self):
         with tempfile.TemporaryDirectory() as folder:
-            command = [TOOL, "-q", "-d", HTTP_WIT, "-w", "task-module-with-http", "bindings", folder]
+            command = [TOOL, "-q", "-d", WIT, "-w", "module-with-http", "bindings", folder]
             subprocess.run(command, check=True)
             for path in BINDINGS.rglob("*.py"):
                 made = pathlib.Path(folder) / path.relative_to(BINDINGS)

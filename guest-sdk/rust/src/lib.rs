@@ -246,6 +246,9 @@ mod follow_up;
 
 mod wait;
 
+#[cfg(feature = "tcp")]
+pub mod tcp;
+
 mod host;
 
 #[cfg(target_family = "wasm")]

@@ -57,6 +57,7 @@ fn live(id: TaskId) -> Task {
         offered: true,
         unknown_until: None,
         module_version: None,
+        usage: None,
         callback: None,
         metadata: Json::empty_object(),
     }

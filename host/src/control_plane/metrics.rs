@@ -9,7 +9,7 @@ use lru::DefaultHasher;
 
 use crate::{
     clock::micros,
-    task::{TaskPriority, TaskStatus},
+    task::{TaskPriority, TaskStatus, Usage},
 };
 
 /// Maximum number of task names that are measured separately.
@@ -67,6 +67,30 @@ pub struct ByName {
     pub ended: [u64; 3],
     /// Run time of attempts.
     pub run: Histogram,
+    /// What attempts used together: CPU time, and bytes received and sent.
+    pub used: Used,
+}
+
+/// What the attempts of one task name used together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// CPU time in microseconds.
+    pub cpu_us: u64,
+    /// The largest memory of an attempt, in bytes.
+    pub memory_bytes_max: u64,
+    /// Bytes received from the network.
+    pub received_bytes: u64,
+    /// Bytes sent to the network.
+    pub sent_bytes: u64,
+}
+
+impl Used {
+    fn add(&mut self, usage: Usage) {
+        self.cpu_us = self.cpu_us.saturating_add(usage.cpu_us);
+        self.memory_bytes_max = self.memory_bytes_max.max(usage.memory_bytes);
+        self.received_bytes = self.received_bytes.saturating_add(usage.received_bytes);
+        self.sent_bytes = self.sent_bytes.saturating_add(usage.sent_bytes);
+    }
 }
 
 /// The metrics of one priority.
@@ -89,9 +113,18 @@ pub struct Metrics {
 
 impl Metrics {
     /// Records an attempt that ended.
-    pub fn record_attempt(&mut self, name: &Arc<str>, priority: TaskPriority, waited: Duration, ran: Duration) {
+    pub fn record_attempt(
+        &mut self,
+        name: &Arc<str>,
+        priority: TaskPriority,
+        waited: Duration,
+        ran: Duration,
+        usage: Usage,
+    ) {
         self.priorities[priority.level()].wait.add(waited);
-        self.by_name(name).run.add(ran);
+        let by_name = self.by_name(name);
+        by_name.run.add(ran);
+        by_name.used.add(usage);
     }
 
     /// Records a task that ended.

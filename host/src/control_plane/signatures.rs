@@ -152,6 +152,7 @@ mod tests {
         let schema = format!(r#"{{"parameters": [{{"name": "x", "type": "{types}", "required": true}}]}}"#);
         let task = TaskInfo {
             name: "add".into(),
+            full_name: None,
             documentation: String::new(),
             schema: Json::parse(&schema).expect("JSON"),
             policy: Policy::default(),

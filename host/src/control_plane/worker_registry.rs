@@ -22,10 +22,11 @@ use crate::{
 };
 
 mod catalog;
+mod declared;
 mod worker;
 
 pub use catalog::NameDiff;
-use catalog::{CatalogEntry, ServedName, catalog_bytes, catalog_names, is_loading, leaving, served_names};
+use catalog::{CatalogEntry, ServedName, catalog_bytes, is_loading, leaving, served_names};
 pub use worker::{Arrival, Mean, SlotRecord, WorkerRecord};
 
 /// Timeout of a worker that sends nothing.
@@ -201,19 +202,6 @@ impl<R> WorkerRegistry<R> {
         let removed = removed.collect();
         self.has_new_slots = true;
         NameDiff { added, removed }
-    }
-
-    /// Replaces the names that the control plane's own worker has, if it has no slots.
-    fn declare_names(&mut self, modules: &[ModuleInfo], slots: u32) {
-        if slots == 0 {
-            let open = catalog_names(modules).into_iter().filter(|(_, entry)| !entry.leaving);
-            self.declared_names = open.map(|(name, entry)| (name, entry.policy)).collect();
-        }
-    }
-
-    /// Whether the control plane's own worker has a name that it cannot run.
-    pub fn is_declared(&self, name: &str) -> bool {
-        self.declared_names.contains_key(name)
     }
 
     /// Returns whether slots could take more tasks since the last call: one waits for work, or its worker serves

@@ -11,7 +11,7 @@ use axum::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text},
+    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text},
     metrics::MetricType,
     registry::{Registry, Unit},
 };
@@ -135,7 +135,7 @@ impl Snapshot {
             let counted = ENDED.into_iter().zip(meter.ended).filter(|(_, count)| *count > 0);
             counted.map(move |(status, count)| ([("name", &**name), ("status", status)], count))
         });
-        encoder.counters("tasks_ended", "Ended tasks by task name and status", ended)?;
+        encoder.counters("tasks_ended", "Ended tasks by task name and status", None, ended)?;
         let help = "Retries of tasks after a failed attempt";
         encoder.counter("task_retries", help, self.event(EventKind::TaskRetrying))?;
         let priorities =
@@ -146,7 +146,23 @@ impl Snapshot {
         encoder.histograms("task_total", help, priorities().map(|(labels, meter)| (labels, &meter.total)))?;
         let ran = names.iter().filter(|(_, meter)| meter.run.count() > 0);
         let ran = ran.map(|(name, meter)| ([("name", &**name)], &meter.run));
-        encoder.histograms("task_run", "Running time of attempts by task name", ran)
+        encoder.histograms("task_run", "Running time of attempts by task name", ran)?;
+        let used = || {
+            names
+                .iter()
+                .filter(|(_, meter)| meter.run.count() > 0)
+                .map(|(name, meter)| ([("name", &**name)], meter.used))
+        };
+        let seconds = used().map(|(name, used)| (name, Duration::from_micros(used.cpu_us).as_secs_f64()));
+        encoder.counters("task_cpu", "CPU time of attempts by task name", Some(&Unit::Seconds), seconds)?;
+        let memory = used().map(|(name, used)| (name, to_f64(usize::try_from(used.memory_bytes_max).unwrap_or(0))));
+        let help = "Largest memory of an attempt by task name";
+        encoder.gauges("task_memory_max", help, Some(&Unit::Bytes), memory)?;
+        let help = "Bytes that attempts received from the network, by task name";
+        let received = used().map(|(name, used)| (name, used.received_bytes));
+        encoder.counters("task_received", help, Some(&Unit::Bytes), received)?;
+        let help = "Bytes that attempts sent to the network, by task name";
+        encoder.counters("task_sent", help, Some(&Unit::Bytes), used().map(|(name, used)| (name, used.sent_bytes)))
     }
 
     fn workers(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
@@ -166,10 +182,10 @@ impl Snapshot {
         encoder.counter("module_refusals", help, self.event(EventKind::ModuleRefused))?;
         let callbacks = [("delivered", EventKind::CallbackDelivered), ("failed", EventKind::CallbackFailed)];
         let callbacks = callbacks.map(|(outcome, kind)| ([("outcome", outcome)], self.event(kind)));
-        encoder.counters("callbacks", "Callbacks that were delivered or failed", callbacks)?;
+        encoder.counters("callbacks", "Callbacks that were delivered or failed", None, callbacks)?;
         let fired = [("fired", EventKind::ScheduleFired), ("skipped", EventKind::ScheduleSkipped)];
         let fired = fired.map(|(outcome, kind)| ([("outcome", outcome)], self.event(kind)));
-        encoder.counters("schedules", "Times that schedules were due", fired)
+        encoder.counters("schedules", "Times that schedules were due", None, fired)
     }
 
     fn cache(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
@@ -189,14 +205,14 @@ impl Snapshot {
         )?;
         let removed = [("full", self.cache.evicted), ("expired", self.cache.expired)];
         let removed = removed.map(|(reason, count)| ([("reason", reason)], count));
-        encoder.counters("result_cache_removed", "Results removed from the cache", removed)
+        encoder.counters("result_cache_removed", "Results removed from the cache", None, removed)
     }
 
     fn process(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*escape::label(&self.worker_id))];
         encoder.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
         let caught = PanicSource::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
-        encoder.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;
+        encoder.counters("panics", "Requests that failed because of a bug in fastworker", None, caught)?;
         encoder.gauge("uptime", "Time since the start", Some(&Unit::Seconds), self.uptime.as_secs_f64())?;
         encoder.gauge(
             "draining",
@@ -244,13 +260,14 @@ impl FamilyEncoder<'_> {
         })
     }
 
-    fn counters<L: EncodeLabelSet>(
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl IntoIterator<Item = (L, u64)>,
+        unit: Option<&Unit>,
+        values: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
-        self.family(name, help, None, MetricType::Counter, |mut encoder| {
+        self.family(name, help, unit, MetricType::Counter, |mut encoder| {
             values.into_iter().try_for_each(|(labels, value)| {
                 encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
             })

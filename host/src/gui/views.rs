@@ -14,7 +14,7 @@ use crate::{
     control_plane::{reply_to::ReplyTo, state::TaskDetail, worker_registry::WorkerRecord},
     json,
     protocol::{WorkerInfo, WorkerStatus},
-    task::{ModuleInfo, TaskPriority, TaskStatus},
+    task::{ModuleInfo, TaskPriority, TaskStatus, Usage},
 };
 
 /// Maximum number of workers in an overview.
@@ -248,6 +248,7 @@ pub(super) async fn task(
         "error": ended.and_then(|ended| ended.error.as_ref()),
         "error_kind": ended.and_then(|ended| ended.error_kind),
         "module_version": ended.and_then(|ended| ended.module_version),
+        "usage": ended.and_then(|ended| ended.usage.as_deref().copied().map(Usage::named)),
         "callback": ended.and_then(|ended| ended.callback.as_ref()),
         "metadata": ended.map(|ended| &ended.metadata),
         "progress": progress,

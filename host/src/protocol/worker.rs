@@ -9,7 +9,7 @@ use super::{Chunk, ChunkQuery, FRAME_ITEMS_MAX, HOLDS_MAX, ModuleList, ModulesQu
 use crate::{
     bounded::at_most,
     json::Json,
-    task::{ModuleInfo, ModuleVersion, Outcome, Report, TaskId, TaskPriority, serialize_with_metadata},
+    task::{ModuleInfo, ModuleVersion, Outcome, Report, TaskId, TaskPriority, Usage, serialize_with_metadata},
 };
 
 /// Request of a subworker, sent to the subworker port.
@@ -99,6 +99,9 @@ pub struct Ended {
     pub outcome: Option<Outcome>,
     /// Run time of the attempt, in microseconds.
     pub ran_us: u64,
+    /// What the attempt used.
+    #[serde(default)]
+    pub usage: Usage,
     /// The version of the module that ran it.
     pub version: Option<ModuleVersion>,
     /// Its reports that were not sent yet, oldest first.
@@ -109,7 +112,7 @@ pub struct Ended {
     pub metadata: Json,
 }
 
-serialize_with_metadata!(Ended { lease, outcome, ran_us, version, reports });
+serialize_with_metadata!(Ended { lease, outcome, ran_us, usage, version, reports });
 
 /// Number of a lease. Later leases have greater numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use crate::{
     clock::Moment,
     json::Json,
     lock::lock,
-    task::{Failure, Outcome, TaskId},
+    task::{Failure, Outcome, TaskId, Usage},
 };
 
 /// Bytes that a guest can always pass to the host in one call.
@@ -39,13 +39,22 @@ const RESOURCES_MAX: usize = 2 * HANDLES_MAX + 100;
 pub struct AttemptResult {
     /// Its outcome.
     pub outcome: Outcome,
+    /// What it used.
+    pub usage: Usage,
     /// `{"failure": {"kind": …, "details": …}}` if the guest gave a kind or details for its failure.
     pub metadata: Option<Json>,
 }
 
+impl AttemptResult {
+    /// A result without metadata, of an attempt that used nothing.
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, usage: Usage::default(), metadata: None }
+    }
+}
+
 impl From<Failure> for AttemptResult {
     fn from(failure: Failure) -> Self {
-        Self { outcome: Outcome::Failure(failure), metadata: None }
+        Self::of(Outcome::Failure(failure))
     }
 }
 
@@ -79,6 +88,8 @@ pub(super) struct Attempt {
     pub(super) follow_ups: FollowUps,
     pub(super) wasi: WasiState,
     pub(super) limits: Limits,
+    /// Calls of the contract's host functions.
+    pub(super) host_calls: u64,
     pub(super) reach: Arc<Reach>,
     /// Created on first use: most attempts never need it.
     network: Option<Arc<Network>>,
@@ -134,6 +145,7 @@ impl Attempt {
                 folder_unavailable: None,
             },
             limits: Limits::new(memory_max),
+            host_calls: 0,
             reach: Arc::clone(reach),
             network: None,
             slot: Arc::clone(slot),

@@ -11,7 +11,12 @@ use wasmtime::{
     component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
 };
 
-use super::{attempt::Attempt, reach::Reach, watchdog::AttemptTimer};
+use super::{
+    attempt::Attempt,
+    reach::Reach,
+    usage_clock::{FunctionStart, TakesLong},
+    watchdog::AttemptTimer,
+};
 
 /// The way in which the functions of a module are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +34,7 @@ pub(super) enum CallMode {
 pub(super) struct PreparedModule {
     pub(super) pre: Prepared,
     pub(super) mode: CallMode,
+    pub(super) takes_long: TakesLong,
     pub(super) reach: Arc<Reach>,
 }
 
@@ -40,6 +46,10 @@ pub(super) enum Prepared {
 }
 
 impl PreparedModule {
+    pub(super) fn new(pre: Prepared, mode: CallMode, reach: Arc<Reach>) -> Self {
+        Self { pre, mode, reach, takes_long: TakesLong::default() }
+    }
+
     fn engine(&self) -> &Engine {
         match &self.pre {
             Prepared::Component(pre) => pre.engine(),
@@ -50,19 +60,19 @@ impl PreparedModule {
 
 /// One call of a guest in a new instance.
 ///
-/// Both methods instantiate the module in `store`, and set `has_started` before the function is called.
+/// Both methods instantiate the module in `store`, and mark `start` before the function is called.
 pub(super) trait GuestCall: Sized {
     /// What the function returns.
     type Output;
 
     /// Calls the function of a module that never waits.
-    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Self::Output>;
+    fn call(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Self::Output>;
 
     /// Calls the function on a separate stack.
     fn call_async(
         self,
         store: &mut Store<Attempt>,
-        has_started: &mut bool,
+        start: &mut FunctionStart,
     ) -> impl Future<Output = wasmtime::Result<Self::Output>>;
 }
 
@@ -72,14 +82,14 @@ pub(super) struct Instantiate<'a>(pub(super) &'a PreparedModule);
 impl GuestCall for Instantiate<'_> {
     type Output = ();
 
-    fn call(self, store: &mut Store<Attempt>, _has_started: &mut bool) -> wasmtime::Result<()> {
+    fn call(self, store: &mut Store<Attempt>, _start: &mut FunctionStart) -> wasmtime::Result<()> {
         match &self.0.pre {
             Prepared::Component(pre) => pre.instantiate(store).map(drop),
             Prepared::Core(pre) => pre.instantiate(store).map(drop),
         }
     }
 
-    async fn call_async(self, store: &mut Store<Attempt>, _has_started: &mut bool) -> wasmtime::Result<()> {
+    async fn call_async(self, store: &mut Store<Attempt>, _start: &mut FunctionStart) -> wasmtime::Result<()> {
         match &self.0.pre {
             Prepared::Component(pre) => pre.instantiate_async(store).await.map(drop),
             Prepared::Core(pre) => pre.instantiate_async(store).await.map(drop),
@@ -102,17 +112,17 @@ where
 {
     type Output = R;
 
-    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<R> {
+    fn call(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<R> {
         let instance = self.pre.instantiate(&mut *store)?;
         let function = instance.get_typed_func::<P, R>(&mut *store, self.export)?;
-        *has_started = true;
+        start.mark();
         function.call(store, self.params)
     }
 
-    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<R> {
+    async fn call_async(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<R> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let function = instance.get_typed_func::<P, R>(&mut *store, self.export)?;
-        *has_started = true;
+        start.mark();
         function.call_async(store, self.params).await
     }
 }

@@ -1,6 +1,7 @@
 //! The catalog: all modules and tasks of a worker.
 //!
-//! Invariant: no two of its modules have a task of the same name.
+//! Invariant: no two of its modules have a task of the same name. A short name of a plain component's function that
+//! another module has as well is no task name of either; their full names are.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +17,7 @@ use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime, module_name};
 use crate::{
     lock::{self, lock},
     system,
-    task::{LoadFailure, ModuleInfo, ModuleStatus},
+    task::{LoadFailure, ModuleInfo, ModuleStatus, TaskInfo},
 };
 
 /// Modules, found by the names of their tasks.
@@ -53,8 +54,8 @@ impl Catalog {
     /// Adds a module, or replaces the one that was loaded from the same path.
     ///
     /// # Errors
-    /// [`ModuleError::TaskTaken`] if another module has a task of one of its names. The catalog is then
-    /// unchanged.
+    /// [`ModuleError::TaskTaken`] if another module has a task of one of its names, other than short ones. The catalog
+    /// is then unchanged.
     pub fn put(&mut self, module: Module) -> Result<(), LoadError> {
         let index = self.modules.iter().position(|other| other.path() == module.path());
         self.check_names(&module, index)?;
@@ -82,8 +83,7 @@ impl Catalog {
             }
         }
         self.update_index();
-        let modules = self.modules.iter().enumerate();
-        let mut tasks = modules.flat_map(|(index, module)| module.info().tasks.iter().map(move |task| (index, task)));
+        let mut tasks = self.tasks().filter(|(_, task)| task.full_name.is_none());
         // In the index, the last module with a name replaces the others.
         let Some((index, task)) = tasks.find(|(index, task)| self.by_task.get(&task.name) != Some(index)) else {
             return Ok(());
@@ -114,6 +114,11 @@ impl Catalog {
     /// The module with the task of that name.
     pub fn find(&self, task: &str) -> Option<&Module> {
         self.by_task.get(task).map(|index| &self.modules[*index]).or_else(|| self.fallback.get(task))
+    }
+
+    /// The module that no other may have a task of that name beside; a short name is not reserved.
+    pub fn find_reserved(&self, task: &str) -> Option<&Module> {
+        self.owner(task).map(|index| &self.modules[index])
     }
 
     /// The module that was loaded from `path`.
@@ -180,11 +185,14 @@ impl Catalog {
 
     /// The descriptions of all modules; those that could not be loaded come last.
     pub fn describe(&self) -> Vec<ModuleInfo> {
-        let loaded = self.modules.iter().map(|module| match self.states.get(module.path()) {
-            Some(ModuleState { status, last_error }) => {
-                ModuleInfo { status: *status, last_error: last_error.clone(), ..module.info().clone() }
+        let loaded = self.modules.iter().enumerate().map(|(index, module)| {
+            let mut info = module.info().clone();
+            info.tasks.retain(|task| self.by_task.get(&task.name) == Some(&index));
+            if let Some(ModuleState { status, last_error }) = self.states.get(module.path()) {
+                info.status = *status;
+                info.last_error.clone_from(last_error);
             }
-            None => module.info().clone(),
+            info
         });
         let others = self.states.iter().filter(|(path, _)| self.loaded_from(path).is_none());
         let others = others.filter_map(|(path, state)| {
@@ -205,8 +213,8 @@ impl Catalog {
     }
 
     fn check_names(&self, module: &Module, index: Option<usize>) -> Result<(), LoadError> {
-        for task in &module.info().tasks {
-            if let Some(&other) = self.by_task.get(&task.name).filter(|other| Some(**other) != index) {
+        for task in module.info().tasks.iter().filter(|task| task.full_name.is_none()) {
+            if let Some(other) = self.owner(&task.name).filter(|other| Some(*other) != index) {
                 let other = self.modules[other].path().to_owned();
                 let why = ModuleError::TaskTaken { task: task.name.clone(), other };
                 return Err(LoadError { path: module.path().to_owned(), why });
@@ -215,11 +223,31 @@ impl Catalog {
         Ok(())
     }
 
-    fn update_index(&mut self) {
+    /// The index of the module with the task of that name, if it is not a short name.
+    fn owner(&self, task: &str) -> Option<usize> {
+        let index = *self.by_task.get(task)?;
+        self.modules[index].task(task).is_some_and(|task| task.full_name.is_none()).then_some(index)
+    }
+
+    /// The tasks of all modules, also under short names that several of them have.
+    fn tasks(&self) -> impl Iterator<Item = (usize, &TaskInfo)> {
         let modules = self.modules.iter().enumerate();
-        self.by_task = modules
-            .flat_map(|(index, module)| module.info().tasks.iter().map(move |task| (task.name.clone(), index)))
-            .collect();
+        modules.flat_map(|(index, module)| module.info().tasks.iter().map(move |task| (index, task)))
+    }
+
+    fn update_index(&mut self) {
+        let mut short_names = HashMap::<&str, Option<usize>>::new();
+        for (index, task) in self.tasks().filter(|(_, task)| task.full_name.is_some()) {
+            let unique = |first: &mut Option<usize>| *first = first.filter(|first| *first == index);
+            short_names.entry(&task.name).and_modify(unique).or_insert(Some(index));
+        }
+        let mut by_task: HashMap<String, usize> =
+            short_names.into_iter().filter_map(|(name, index)| Some((name.to_owned(), index?))).collect();
+        // A name that is not short belongs to its module.
+        by_task.extend(
+            self.tasks().filter(|(_, task)| task.full_name.is_none()).map(|(index, task)| (task.name.clone(), index)),
+        );
+        self.by_task = by_task;
     }
 }
 

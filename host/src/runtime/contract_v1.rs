@@ -103,6 +103,11 @@ pub(super) struct ReportedFailure {
     pub(super) warnings: Vec<String>,
 }
 
+/// The failure of a function that returned an error of its own.
+pub(super) fn failed(message: String, kind: String, details: String) -> ReportedFailure {
+    failure(GuestFailure::Failed(TaskError { message, kind, details }))
+}
+
 /// Converts a guest's failure, without a kind or details that violate the contract.
 pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
     let (kind, retry_after, error) = match reported {
@@ -199,6 +204,7 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
     });
     TaskInfo {
         name: descriptor.name,
+        full_name: None,
         documentation: shortened(descriptor.documentation, DOCUMENTATION_MAX),
         schema,
         policy: policy.policy,

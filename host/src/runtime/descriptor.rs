@@ -20,7 +20,7 @@ use crate::{
 /// Maximum bytes of a policy: parsed values take several times as much memory.
 const POLICY_BYTES_MAX: usize = 16 << 10;
 /// Maximum bytes of a schema, as it is sent with each catalog.
-const SCHEMA_BYTES_MAX: usize = 256 << 10;
+pub(super) const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 /// A policy or options, as far as they could be read.
 #[derive(Debug, Default, PartialEq)]

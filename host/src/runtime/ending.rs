@@ -15,6 +15,7 @@ use super::{
     host_errors::{explain, is_host_error},
     limits::RefusedGrowth,
     output::{Output, OutputLimit},
+    plain::ResultTooLarge,
     program_io::StdoutLimit,
     reach::{FolderUnavailable, Mask},
     watchdog::EndReason,
@@ -38,7 +39,7 @@ pub(super) fn attempt_result(
     timeout: Duration,
 ) -> AttemptResult {
     if reason == Some(EndReason::Stopped) {
-        return AttemptResult { outcome: Outcome::Stopped, metadata: None };
+        return AttemptResult::of(Outcome::Stopped);
     }
     let mut ended = unmasked_result(result, reason, attempt, timeout);
     if let Outcome::Failure(failure) = &mut ended.outcome {
@@ -89,7 +90,7 @@ fn masked_result(mask: &Mask, ended: AttemptResult) -> AttemptResult {
         Outcome::Failure(failure) => Outcome::Failure(Failure { message: text(failure.message), ..failure }),
         Outcome::Stopped => Outcome::Stopped,
     };
-    AttemptResult { outcome, metadata: ended.metadata.map(|metadata| mask.json(&metadata)) }
+    AttemptResult { outcome, usage: ended.usage, metadata: ended.metadata.map(|metadata| mask.json(&metadata)) }
 }
 
 fn unmasked_result(
@@ -102,7 +103,7 @@ fn unmasked_result(
         Ok(Ok(text)) => match success(&text, attempt) {
             Ok(result) => {
                 let outcome = Outcome::Success { result, follow_ups: attempt.follow_ups.take_tasks() };
-                AttemptResult { outcome, metadata: None }
+                AttemptResult::of(outcome)
             }
             Err(failure) => failure.into(),
         },
@@ -141,7 +142,7 @@ fn reported(reported: ReportedFailure, attempt: &Attempt) -> AttemptResult {
         // The attempt has ended, so exceeding its output limit here has no effect.
         let _ = attempt.with_output(|output| output.log(LogLevel::Warn, &warning));
     }
-    AttemptResult { outcome: Outcome::Failure(failure), metadata }
+    AttemptResult { metadata, ..failure.into() }
 }
 
 /// The failure of a call that did not return.
@@ -160,6 +161,10 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!("{}the task called exit({}) instead of returning", last_error(attempt), exit.0);
         return Failure::new(ErrorKind::Failed, message);
+    }
+    if error.is::<ResultTooLarge>() {
+        let message = format!("returned a result of more than {}", bytes(attempt.config().result_max));
+        return Failure::new(ErrorKind::OutputLimit, message);
     }
     let backtrace = Backtrace::of(error);
     let (kind, summary) = match (error.downcast_ref::<Trap>(), attempt.limits.refused_growth()) {

@@ -206,6 +206,8 @@ fn common_config() -> Config {
         .async_stack_size(ASYNC_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
         .parallel_compilation(*CAN_COMPILE_IN_PARALLEL)
+        .wasm_component_model_map(true)
+        .wasm_component_model_fixed_length_lists(true)
         // Function names are enough; offsets would only make code larger.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .generate_address_map(false);

@@ -12,7 +12,9 @@ use super::{
     attempt::Attempt,
     call::{GuestCall, TypedCall},
     contract_v1::{self, Context, GuestInvocation, ReportedFailure, RunParams, RunResults},
+    plain::Functions,
     program::Program,
+    usage_clock::FunctionStart,
 };
 
 /// What a task returned: a JSON document as text, or its failure.
@@ -22,6 +24,8 @@ pub(super) type Returned = Result<String, ReportedFailure>;
 pub(super) enum Entry {
     /// By the contract.
     Contract(Contract),
+    /// As the functions of a plain component.
+    Functions(Functions),
     /// As a program.
     Program(Program),
 }
@@ -54,13 +58,13 @@ pub(super) struct RunCall<'a>(TypedCall<'a, RunParams<'a>, RunResults>);
 impl GuestCall for RunCall<'_> {
     type Output = Returned;
 
-    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
-        let (result,) = self.0.call(store, has_started)?;
+    fn call(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
+        let (result,) = self.0.call(store, start)?;
         Ok(result.map_err(contract_v1::failure))
     }
 
-    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
-        let (result,) = self.0.call_async(store, has_started).await?;
+    async fn call_async(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
+        let (result,) = self.0.call_async(store, start).await?;
         Ok(result.map_err(contract_v1::failure))
     }
 }

@@ -80,14 +80,22 @@ pub enum ModuleError {
     /// It did not arrive from the control plane.
     #[error("the module cannot be taken from the control plane: {0}. It will be retried")]
     Transfer(#[from] TransferError),
-    /// It is a component, but not a task module.
-    #[error("the file is a component but not a task module: it exports {}, and not {TASKS}", Exported(exports))]
+    /// It is a component without functions.
+    #[error("the file is a component without functions: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
         /// Its exports.
         exports: Vec<String>,
     },
+    /// It is a component, and none of its functions can be called.
+    #[error("the component exports no function that can be called as a task: {name} cannot, as {reason}")]
+    NotCallable {
+        /// The first of its functions.
+        name: String,
+        /// The reason why it cannot be called.
+        reason: String,
+    },
     /// It imports an interface that nothing provides.
-    #[error("the module imports {interface}, {problem}")]
+    #[error("the module imports {interface}, but {problem}")]
     Import {
         /// The interface.
         interface: String,

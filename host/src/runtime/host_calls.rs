@@ -22,24 +22,29 @@ pub(super) fn add_to_linker(linker: &mut Linker<Attempt>) -> wasmtime::Result<()
 
 impl Host for Attempt {
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.host_calls += 1;
         self.with_output(|output| output.log(contract_v1::level(level), &message))?;
         Ok(())
     }
 
     fn progress(&mut self, done: u64, total: u64, message: String) -> wasmtime::Result<()> {
+        self.host_calls += 1;
         self.with_output(|output| output.progress(done, total, &message));
         Ok(())
     }
 
     fn current(&mut self) -> wasmtime::Result<Context> {
+        self.host_calls += 1;
         Ok(Context::clone(&self.info.context))
     }
 
     fn is_cancelled(&mut self) -> wasmtime::Result<bool> {
+        self.host_calls += 1;
         Ok(self.timer().is_cancel_requested())
     }
 
     fn submit(&mut self, task: GuestFollowUp) -> wasmtime::Result<Result<String, String>> {
+        self.host_calls += 1;
         let bytes = task.name.len() + task.args.len() + task.kwargs.len() + task.options.len();
         if let Err(limit) = self.follow_ups.check_limits(bytes) {
             return Ok(Err(limit));

@@ -33,6 +33,7 @@ use super::{
     mismatch,
     module::{LoadedModule, Module, module_name},
     output::cut,
+    plain::Exported,
     policies,
     program::{self, Program},
     reach::Reach,
@@ -42,7 +43,7 @@ use super::{
 use crate::{
     clock::{Now, Timestamp},
     system,
-    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, TaskName},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
@@ -64,7 +65,7 @@ pub(super) fn load_bytes<'a>(
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
-    load_code(runtime, path, bytes, code, job)
+    load_code(runtime, path, bytes, &code, job)
 }
 
 /// Loads the compiled code of the bytes that were read from `path`.
@@ -72,13 +73,13 @@ pub(super) fn load_code<'a>(
     runtime: &'a Inner,
     path: &Path,
     bytes: &[u8],
-    code: Code,
+    code: &Code,
     job: &CompileJob<'a>,
 ) -> Result<Module, ModuleError> {
     job.release_permit();
     job.lower_priority();
     let hash = blake3::hash(bytes);
-    let registered = match instantiate_and_register(runtime, path, &code) {
+    let registered = match instantiate_and_register(runtime, path, code) {
         // Cached code that no engine accepts.
         Err(ModuleError::Invalid(_)) if code.is_cached => {
             let code = runtime.cache.compile(runtime, &hash, bytes, job)?;
@@ -86,7 +87,7 @@ pub(super) fn load_code<'a>(
         }
         result => result,
     };
-    let RegisteredModule { prepared, entry, mut tasks, imports, engine } = registered?;
+    let RegisteredModule { prepared, entry, mut tasks, not_callable, imports, engine } = registered?;
     let (name, config) = (module_name(path), &runtime.config);
     for task in config.policies.apply(&name, &mut tasks) {
         tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
@@ -105,6 +106,7 @@ pub(super) fn load_code<'a>(
         engine: engine.to_owned(),
         imports,
         tasks,
+        not_callable,
         ungranted,
         grants: grants.names(),
         status: ModuleStatus::Loaded,
@@ -158,6 +160,7 @@ struct RegisteredModule {
     prepared: PreparedModule,
     entry: Entry,
     tasks: Vec<TaskInfo>,
+    not_callable: Vec<NotCallable>,
     imports: Vec<String>,
     engine: &'static str,
 }
@@ -190,7 +193,7 @@ fn try_engine(
     }
 }
 
-/// A component that fulfils the contract, or is a program.
+/// A component that fulfils the contract, exports functions, or is a program.
 fn component_module(
     runtime: &Inner,
     profile: &EngineProfile,
@@ -200,29 +203,45 @@ fn component_module(
     let engine = &profile.engine;
     let exports = Exports::of(component);
     let command = program::command(component);
-    if exports.is_none() && command.is_none() {
-        return Err(no_tasks(component::exports(engine, component)));
-    }
+    let functions =
+        if exports.is_none() { Exported::of(engine, component, &module_name(path)) } else { Exported::default() };
     let imports = component::imports(engine, component);
     let reach = runtime.reach(path, &imports)?;
     let mode = component::call_mode(engine, component);
     let mode = if reach.io().is_some() { CallMode::Async } else { mode };
+    // First of all, as a component for another host also has other exports.
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
-    let prepared = PreparedModule { pre: Prepared::Component(pre.clone()), mode, reach };
+    if exports.is_none() {
+        let names = component::exports(engine, component);
+        if let Some(problem) = mismatch::of_exports(&names) {
+            return Err(ModuleError::Contract(problem));
+        }
+        if command.is_none() && functions.tasks.is_empty() {
+            return Err(no_tasks(names, functions.not_callable));
+        }
+    }
+    let prepared = PreparedModule::new(Prepared::Component(pre.clone()), mode, reach);
+    let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
         (Some(exports), _) => {
             exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
             let tasks = register(runtime, &prepared, &pre, &exports)?;
             (Entry::Contract(Contract { pre, run: exports.run }), tasks)
         }
-        (None, Some(run)) => {
+        (None, Some(run)) if functions.tasks.is_empty() => {
             try_instance(runtime, &prepared)?;
+            not_callable.retain(|function| !program::is_command(&function.name));
             (Entry::Program(Program::Command { pre, run }), vec![program::task(path)?])
         }
-        (None, None) => return Err(no_tasks(component::exports(engine, component))),
+        (None, _) => {
+            try_instance(runtime, &prepared)?;
+            check_names(&functions.tasks)?;
+            let tasks = functions.tasks.clone();
+            (Entry::Functions(functions.into_functions(pre)), tasks)
+        }
     };
-    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable, imports, engine: profile.name })
 }
 
 /// A core module that is a program.
@@ -238,10 +257,10 @@ fn core_module(
     let pre = pre.map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
     let imports = program::imports(module);
     let reach = runtime.reach(path, &imports)?;
-    let prepared = PreparedModule { pre: Prepared::Core(pre.clone()), mode: CallMode::Async, reach };
+    let prepared = PreparedModule::new(Prepared::Core(pre.clone()), CallMode::Async, reach);
     try_instance(runtime, &prepared)?;
     let entry = Entry::Program(Program::Core(pre));
-    Ok(RegisteredModule { prepared, entry, tasks, imports, engine: profile.name })
+    Ok(RegisteredModule { prepared, entry, tasks, not_callable: Vec::new(), imports, engine: profile.name })
 }
 
 impl Inner {
@@ -254,9 +273,9 @@ impl Inner {
     }
 }
 
-fn no_tasks(exports: Vec<String>) -> ModuleError {
-    match mismatch::of_exports(&exports) {
-        Some(problem) => ModuleError::Contract(problem),
+fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
+    match not_callable.into_iter().next() {
+        Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
         None => ModuleError::NoTasks { exports },
     }
 }
@@ -284,7 +303,11 @@ fn register(
 ) -> Result<Vec<TaskInfo>, ModuleError> {
     let call = TypedCall { pre, export: &exports.register, params: (), results: PhantomData::<RegisterResults> };
     let (descriptors,) = load_call(runtime, prepared, call)?;
-    let tasks = descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>();
+    let tasks = descriptors.into_iter().map(contract_v1::task_info);
+    let tasks: Vec<TaskInfo> = match prepared.reach.mask() {
+        Some(mask) => tasks.map(|task| mask.task(task)).collect(),
+        None => tasks.collect(),
+    };
     check_names(&tasks)?;
     Ok(tasks)
 }
@@ -300,7 +323,11 @@ fn load_call<C: GuestCall>(runtime: &Inner, prepared: &PreparedModule, call: C) 
         Err(error) if ending::is_refused_by_engine(&error, end.store.data()) => {
             Err(ModuleError::Unfit(explain(&error)))
         }
-        Err(error) => Err(ModuleError::Register(ending::aborted(&error, end.store.data()).message)),
+        Err(error) => {
+            let message = ending::aborted(&error, end.store.data()).message;
+            let masked = prepared.reach.mask().map(|mask| mask.text(&message).into_owned());
+            Err(ModuleError::Register(masked.unwrap_or(message)))
+        }
     }
 }
 

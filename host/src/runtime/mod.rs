@@ -11,6 +11,8 @@
 
 mod slot;
 
+mod usage_clock;
+
 mod call;
 
 mod entry;
@@ -62,6 +64,8 @@ mod mismatch;
 pub mod inspect;
 
 mod component;
+
+mod plain;
 
 mod program;
 

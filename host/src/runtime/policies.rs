@@ -67,11 +67,16 @@ impl TaskSettings {
         if errors.is_empty() { Ok(settings) } else { Err(errors) }
     }
 
-    fn apply(&self, task: &mut TaskInfo) {
+    /// Applies all but the schedule.
+    fn apply_policy(&self, task: &mut TaskInfo) {
         task.policy = self.policy.or(&task.policy);
         if let Some(needs) = &self.needs {
             task.needs = needs.iter().map(ToString::to_string).collect();
         }
+    }
+
+    fn apply(&self, task: &mut TaskInfo) {
+        self.apply_policy(task);
         let Some(schedule) = &self.schedule else { return };
         match descriptor::required_parameters(&task.schema).first() {
             None => task.schedule = Some(schedule.clone()),
@@ -98,10 +103,21 @@ impl PolicyTable {
     /// Applies the settings to the tasks of a module. Returns the names with settings that are no task of it.
     pub(super) fn apply(&self, module: &str, tasks: &mut [TaskInfo]) -> Vec<String> {
         let Some(settings) = self.settings.get(module) else { return Vec::new() };
+        let short_names: BTreeMap<String, String> =
+            tasks.iter().filter_map(|task| Some((task.full_name.clone()?, task.name.clone()))).collect();
         for task in &mut *tasks {
-            let own = settings.get(&Some(task.name.clone()));
+            if let Some(settings) = settings.get(&None) {
+                settings.apply(task);
+            }
+            // A function of a plain component is one task with two names, and is scheduled under one of them.
+            let other_name = task.full_name.as_ref().or_else(|| short_names.get(&task.name)).cloned();
+            if let Some(settings) = other_name.and_then(|name| settings.get(&Some(name))) {
+                settings.apply_policy(task);
+            }
             // The task's own come last, so that they replace those of its module.
-            settings.get(&None).into_iter().chain(own).for_each(|settings| settings.apply(task));
+            if let Some(settings) = settings.get(&Some(task.name.clone())) {
+                settings.apply(task);
+            }
         }
         let is_unknown = |name: &&String| !tasks.iter().any(|task| task.name == **name);
         settings.keys().flatten().filter(is_unknown).cloned().collect()
@@ -133,6 +149,7 @@ mod tests {
     fn task(name: &str) -> TaskInfo {
         TaskInfo {
             name: name.into(),
+            full_name: None,
             documentation: String::new(),
             schema: Json::empty_object(),
             policy: Policy { max_retries: Some(1), timeout: Some(Duration::from_secs(1)), ..Policy::default() },

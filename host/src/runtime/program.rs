@@ -26,6 +26,7 @@ use super::{
     module::module_name,
     output::Stream,
     program_io::ProgramIo,
+    usage_clock::FunctionStart,
 };
 use crate::{
     json::Json,
@@ -53,6 +54,11 @@ pub(super) fn command(component: &Component) -> Option<ComponentExportIndex> {
     component.get_export_index(Some(&interface), "run")
 }
 
+/// Whether a function with this full name is the `run` of a program.
+pub(super) fn is_command(function: &str) -> bool {
+    function.starts_with("wasi:cli/run@")
+}
+
 /// The task of a program: any arguments, and a result of any type.
 ///
 /// # Errors
@@ -64,6 +70,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
     }
     Ok(TaskInfo {
         name,
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy::default(),
@@ -140,7 +147,7 @@ pub(super) struct ProgramCall<'a> {
 impl GuestCall for ProgramCall<'_> {
     type Output = Returned;
 
-    fn call(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
+    fn call(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
         let io = match self.io {
             Ok(io) => io,
             Err(failure) => return Ok(Err(failure)),
@@ -148,12 +155,12 @@ impl GuestCall for ProgramCall<'_> {
         store.data_mut().set_program(io);
         let ended = match self.program {
             Program::Core(_) => unreachable!("core modules are called asynchronously"),
-            Program::Command { pre, run } => typed(pre, run).call(store, has_started),
+            Program::Command { pre, run } => typed(pre, run).call(store, start),
         };
         returned(ended, store)
     }
 
-    async fn call_async(self, store: &mut Store<Attempt>, has_started: &mut bool) -> wasmtime::Result<Returned> {
+    async fn call_async(self, store: &mut Store<Attempt>, start: &mut FunctionStart) -> wasmtime::Result<Returned> {
         let io = match self.io {
             Ok(io) => io,
             Err(failure) => return Ok(Err(failure)),
@@ -162,9 +169,9 @@ impl GuestCall for ProgramCall<'_> {
         let ended = match self.program {
             Program::Core(pre) => {
                 store.data_mut().open_folders()?;
-                start(pre, store, has_started).await
+                run_core(pre, store, start).await
             }
-            Program::Command { pre, run } => typed(pre, run).call_async(store, has_started).await,
+            Program::Command { pre, run } => typed(pre, run).call_async(store, start).await,
         };
         returned(ended, store)
     }
@@ -176,14 +183,14 @@ fn typed<'a>(pre: &'a InstancePre<Attempt>, export: &'a ComponentExportIndex) ->
     TypedCall { pre, export, params: (), results: PhantomData }
 }
 
-async fn start(
+async fn run_core(
     pre: &wasmtime::InstancePre<Attempt>,
     store: &mut Store<Attempt>,
-    has_started: &mut bool,
+    called: &mut FunctionStart,
 ) -> wasmtime::Result<RunResult> {
     let instance = pre.instantiate_async(&mut *store).await?;
     let start = instance.get_typed_func::<(), ()>(&mut *store, START)?;
-    *has_started = true;
+    called.mark();
     start.call_async(store, ()).await?;
     Ok((Ok(()),))
 }

@@ -19,13 +19,14 @@ use super::{
     ending,
     entry::{Entry, Returned},
     output::Output,
+    usage_clock::{FunctionStart, Times, UsageClock},
     watchdog::{EndReason, Stopper, Watchdog},
 };
 use crate::{
     clock::Now,
     json::Json,
     system,
-    task::{ErrorKind, Failure, Outcome, TaskId},
+    task::{ErrorKind, Failure, Outcome, TaskId, Usage},
 };
 
 /// One attempt to run.
@@ -112,6 +113,7 @@ pub(super) struct CallEnd<R> {
     pub(super) has_started: bool,
     /// The reason why the host ended the call, if it did.
     pub(super) reason: Option<EndReason>,
+    pub(super) times: Times,
     pub(super) store: Store<Attempt>,
 }
 
@@ -158,7 +160,7 @@ impl Slot {
             deadline: now.mono + call.timeout,
             context: Arc::clone(&context),
         };
-        let CallEnd { result, has_started, reason, mut store } = self.call_entry(module, call, &context, info);
+        let CallEnd { result, has_started, reason, times, mut store } = self.call_entry(module, call, &context, info);
         let error = result.as_ref().err().filter(|_| reason.is_none());
         let missing = error.and_then(|error| ending::missing_resource(error, store.data(), has_started));
         let ended = ending::attempt_result(result, reason, store.data_mut(), call.timeout);
@@ -169,8 +171,9 @@ impl Slot {
                 Err(no_sandbox(why, has_started.then_some(failure)))
             }
             (_, ended) => {
+                let usage = usage(&times, store.data());
                 self.previous_store = Some(store);
-                Ok(ended)
+                Ok(AttemptResult { usage, ..ended })
             }
         }
     }
@@ -186,6 +189,7 @@ impl Slot {
         let prepared = module.prepared();
         match module.entry() {
             Entry::Contract(contract) => self.call(prepared, info, contract.run(call, context)),
+            Entry::Functions(functions) => self.call(prepared, info, functions.call(call)),
             Entry::Program(program) => {
                 let stdout_max = self.shared.config.result_max;
                 self.call(prepared, info, program.run(call, stdout_max))
@@ -248,15 +252,16 @@ impl Slot {
         let mut store = store(prepared, Attempt::new(&self.shared, info, &prepared.reach));
         self.shared.with_output(|output| output.begin(id, prepared.reach.mask()));
         let guard = self.shared.timer.begin(id, deadline);
-        let mut has_started = false;
+        let clock = UsageClock::start(prepared.mode == CallMode::Async, &prepared.takes_long);
+        let mut start = FunctionStart::default();
         let result = match prepared.mode {
-            CallMode::Sync => call.call(&mut store, &mut has_started),
+            CallMode::Sync => call.call(&mut store, &mut start),
             CallMode::SyncInRuntime => {
                 let _entered = self.tokio.get().enter();
-                call.call(&mut store, &mut has_started)
+                call.call(&mut store, &mut start)
             }
             CallMode::Async => {
-                let call = until_expired(&self.shared.timer, call.call_async(&mut store, &mut has_started));
+                let call = until_expired(&self.shared.timer, call.call_async(&mut store, &mut start));
                 match prepared.reach.io() {
                     Some(io) => io.block_on(call),
                     None => self.tokio.get().block_on(call),
@@ -265,7 +270,20 @@ impl Slot {
         };
         let reason = guard.end();
         self.shared.with_output(Output::end);
-        CallEnd { result, has_started, reason, store }
+        let times = clock.stop(start);
+        CallEnd { result, has_started: start.is_marked(), reason, times, store }
+    }
+}
+
+fn usage(times: &Times, attempt: &Attempt) -> Usage {
+    let network = attempt.network_usage();
+    Usage {
+        cpu_us: times.cpu_us,
+        instantiation_us: times.instantiation_us,
+        memory_bytes: attempt.limits.memory_used() as u64,
+        host_calls: attempt.host_calls,
+        received_bytes: network.received,
+        sent_bytes: network.sent,
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn trial_modules(engines: &EngineSet) -> wasmtime::Result<Vec<Prepare
         // Async, as its stack needs address space as well.
         let mode = CallMode::Async;
         let pre = Prepared::Component(profile.linker(mode).instantiate_pre(&component)?);
-        Ok(PreparedModule { pre, mode, reach: Arc::new(Reach::none()) })
+        Ok(PreparedModule::new(pre, mode, Arc::new(Reach::none())))
     };
     // The last one is for other code, and allocates like the one before it.
     let (_concurrent, engines) = engines.engines.split_last().expect("there are engines");

@@ -16,13 +16,16 @@ mod width;
 
 use check::Check;
 use compile::Compiler;
-pub(super) use violation::{Violation, push_key};
+pub(crate) use violation::Violation;
+pub(super) use violation::push_key;
+#[cfg(feature = "runtime")]
+pub(crate) use violation::{Step, found};
 use width::Width;
 
 /// The id of the node that allows every value.
 const ANY: u32 = 0;
-/// Maximum required keys of an object: one bit each during a check.
-const REQUIRED_MAX: usize = 64;
+/// Maximum keys of an object that are noticed during a check: one bit each.
+const KEYS_MAX: usize = 1024;
 
 const NULL: u8 = 1;
 const BOOLEAN: u8 = 2;
@@ -51,6 +54,8 @@ struct Node {
     choices: Option<Box<[Value]>>,
     object: Option<Box<Object>>,
     array: Option<Box<Array>>,
+    /// Whether a string must be base64.
+    is_base64: bool,
     /// Nodes that must all match.
     all: Vec<u32>,
     /// Lists of nodes of which at least one must match.
@@ -67,6 +72,7 @@ impl Default for Node {
             choices: None,
             object: None,
             array: None,
+            is_base64: false,
             all: Vec::new(),
             any: Vec::new(),
         }
@@ -82,6 +88,24 @@ enum Numbers {
     WithoutPoint,
 }
 
+/// The rules by which a schema is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    /// A JSON Schema.
+    Schema,
+    /// A type into which serde reads.
+    RustType,
+    /// The schema of a type of a plain component.
+    WitType,
+}
+
+impl Rules {
+    /// The meaning of `integer`.
+    fn integers(self) -> Numbers {
+        if self == Self::Schema { Numbers::Integers } else { Numbers::WithoutPoint }
+    }
+}
+
 #[derive(Debug, Default, PartialEq)]
 struct Bounds {
     least: Option<f64>,
@@ -94,21 +118,33 @@ struct Bounds {
     /// Length of an array.
     items_least: Option<u64>,
     items_most: Option<u64>,
+    /// Number of the properties of an object.
+    properties_least: Option<u64>,
+    properties_most: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Object {
     properties: HashMap<Box<str>, Property>,
-    required: Vec<Box<str>>,
+    /// The keys that are noticed: the required ones, or those of a record.
+    keys: Vec<Key>,
     /// The node of all other properties; none if they are not allowed.
     others: Option<u32>,
+    /// Whether it is a record: a key may be written in `snake_case`, and is given once.
+    is_record: bool,
+}
+
+#[derive(Debug)]
+struct Key {
+    name: Box<str>,
+    required: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Property {
     node_id: u32,
-    /// Its index in [`Object::required`].
-    required: Option<u8>,
+    /// Its index in [`Object::keys`].
+    place: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -124,12 +160,19 @@ impl CompiledSchema {
     /// # Errors
     /// The reason why it cannot be used.
     pub(super) fn of_schema(schema: &Value) -> Result<Self, String> {
-        Compiler::new(schema, Numbers::Integers).compile()
+        Compiler::new(schema, Rules::Schema).compile()
     }
 
     /// Compiles the schema of a type into which serde reads: an integer must be written without a decimal point.
     pub(super) fn of_type(schema: &Value) -> Result<Self, String> {
-        Compiler::new(schema, Numbers::WithoutPoint).compile()
+        Compiler::new(schema, Rules::RustType).compile()
+    }
+
+    /// Compiles the schema of a type of a plain component: an integer must be written without a decimal point, a string
+    /// whose `contentEncoding` is base64 must be that, and an object without other properties is a record, whose keys
+    /// may be written in `snake_case` and are given once.
+    pub(super) fn of_wit(schema: &Value) -> Result<Self, String> {
+        Compiler::new(schema, Rules::WitType).compile()
     }
 
     /// Checks a value.

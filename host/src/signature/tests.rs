@@ -331,6 +331,7 @@ fn schemas_that_no_value_can_hold_are_passed_on_as_text() {
 fn blank() -> TaskInfo {
     TaskInfo {
         name: String::new(),
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: crate::task::Policy::default(),

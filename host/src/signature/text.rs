@@ -6,17 +6,34 @@
 use std::borrow::Cow;
 
 /// Returns the items of an array, each as text; none for any other value.
-pub(super) fn items(array: &str) -> Items<'_> {
+pub(crate) fn items(array: &str) -> Items<'_> {
     Items { text: array, at: usize::from(array.starts_with('[')) }
 }
 
 /// Returns the keys and values of an object; none for any other value.
-pub(super) fn entries(object: &str) -> Entries<'_> {
+pub(crate) fn entries(object: &str) -> Entries<'_> {
     Entries(Items { text: object, at: usize::from(object.starts_with('{')) })
 }
 
+/// Like [`entries`], with each key as it is written.
+#[cfg(feature = "runtime")]
+pub(crate) fn raw_entries(object: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut values = Items { text: object, at: usize::from(object.starts_with('{')) };
+    std::iter::from_fn(move || Some((values.value()?, values.value()?)))
+}
+
+/// The digits of base64 text in the standard alphabet, without the padding, which may be missing. None if it is no such
+/// text.
+pub(crate) fn base64_digits(text: &str) -> Option<&str> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    let is_padded = padding == 0 || (padding <= 2 && text.len().is_multiple_of(4));
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    (is_padded && digits.len() % 4 != 1 && digits.as_bytes().iter().all(is_digit)).then_some(digits)
+}
+
 #[derive(Debug)]
-pub(super) struct Items<'a> {
+pub(crate) struct Items<'a> {
     text: &'a str,
     /// Offset after the opening bracket or the last item.
     at: usize,
@@ -44,7 +61,7 @@ impl<'a> Items<'a> {
 }
 
 #[derive(Debug)]
-pub(super) struct Entries<'a>(Items<'a>);
+pub(crate) struct Entries<'a>(Items<'a>);
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (Cow<'a, str>, &'a str);
@@ -56,7 +73,7 @@ impl<'a> Iterator for Entries<'a> {
 
 /// Whether a JSON string contains a lone surrogate, such as `"\\ud800"`. JSON allows it, but no Rust string can hold
 /// it.
-pub(super) fn has_lone_surrogate(quoted: &str) -> bool {
+pub(crate) fn has_lone_surrogate(quoted: &str) -> bool {
     let unit = |at: usize| {
         let digits = quoted.get(at..)?.strip_prefix("\\u")?.get(..4)?;
         u16::from_str_radix(digits, 16).ok()
@@ -80,7 +97,7 @@ pub(super) fn has_lone_surrogate(quoted: &str) -> bool {
 }
 
 /// Decodes a JSON string.
-pub(super) fn unquoted(quoted: &str) -> Cow<'_, str> {
+pub(crate) fn unquoted(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(quoted);
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
@@ -155,6 +172,16 @@ mod tests {
         ] {
             assert!(has_lone_surrogate(broken), "{broken}");
             assert!(serde_json::from_str::<String>(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn base64_may_lack_its_padding() {
+        for text in ["", "AA", "AA==", "AAA", "AAA=", "AAAA", "+/AA", "AAAAAA=="] {
+            assert_eq!(base64_digits(text), Some(text.trim_end_matches('=')), "{text}");
+        }
+        for text in ["A", "AA=", "A===", "=", "AAAA=", "AAAA====", "A-_A", "AA A", "ÄA"] {
+            assert_eq!(base64_digits(text), None, "{text}");
         }
     }
 

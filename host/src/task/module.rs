@@ -20,6 +20,8 @@ pub const TAKEN_PREFIX: &str = "control-plane:/";
 pub struct TaskInfo {
     /// The task name.
     pub name: String,
+    /// The full name of the same task, if this is the short name of a plain component's function.
+    pub full_name: Option<String>,
     /// Its documentation, human-readable.
     pub documentation: String,
     /// Parameters and result, a JSON object as in `wit/v1/task.wit`.
@@ -34,6 +36,15 @@ pub struct TaskInfo {
     /// Unknown keys and unreadable values of its policy.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,
+}
+
+/// A function that cannot be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCallable {
+    /// Its full name: `ns:pkg/ops@1.0.0#open`.
+    pub name: String,
+    /// The reason: "its result has a resource".
+    pub reason: String,
 }
 
 /// A task that a worker has loaded but does not serve, as it lacks grants that the task needs.
@@ -67,6 +78,9 @@ pub struct ModuleInfo {
     /// Its tasks.
     #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub tasks: Vec<TaskInfo>,
+    /// Functions of a plain component that are not among its tasks.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub not_callable: Vec<NotCallable>,
     /// Its tasks that the worker does not serve.
     #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub ungranted: Vec<UngrantedTask>,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 
-use super::{ErrorKind, TaskId, TaskStatus, metadata, open_enum, policy::SkipDefaults};
+use super::{ErrorKind, TaskId, TaskStatus, Usage, metadata, open_enum, policy::SkipDefaults};
 use crate::{clock::Timestamp, json::Json};
 
 /// The result of a task.
@@ -31,6 +31,8 @@ pub struct TaskResult {
     pub attempts: u32,
     /// The version of the module that ran the last attempt.
     pub module_version: Option<ModuleVersion>,
+    /// What the last attempt used; none if none ended.
+    pub usage: Option<Box<Usage>>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
     /// The task's metadata, merged with that of its last attempt: a JSON object.
@@ -51,6 +53,7 @@ impl TaskResult {
             worker_id: None,
             attempts: 0,
             module_version: None,
+            usage: None,
             callback: None,
             metadata: Json::empty_object(),
         }
@@ -68,7 +71,7 @@ impl Serialize for TaskResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let defaults = SkipDefaults::of(&serializer);
         let is_json = serializer.is_human_readable();
-        let mut fields = serializer.serialize_struct("TaskResult", 12)?;
+        let mut fields = serializer.serialize_struct("TaskResult", 13)?;
         fields.serialize_field("task_id", &self.task_id)?;
         fields.serialize_field("status", &self.status)?;
         fields.serialize_field("result", &self.result)?;
@@ -79,6 +82,7 @@ impl Serialize for TaskResult {
         fields.serialize_field("worker_id", &self.worker_id)?;
         fields.serialize_field("attempts", &self.attempts)?;
         defaults.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
+        defaults.field(&mut fields, "usage", &self.usage, self.usage.is_some())?;
         defaults.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
         metadata::write(&mut fields, &self.metadata, is_json)?;
         fields.end()
@@ -103,6 +107,8 @@ struct TaskResultRead {
     #[serde(default)]
     module_version: Option<ModuleVersion>,
     #[serde(default)]
+    usage: Option<Box<Usage>>,
+    #[serde(default)]
     callback: Option<Box<Delivery>>,
     #[serde(default = "Json::empty_object")]
     metadata: Json,
@@ -122,6 +128,7 @@ impl From<TaskResultRead> for TaskResult {
             worker_id: read.worker_id,
             attempts: read.attempts,
             module_version: read.module_version,
+            usage: read.usage,
             callback: read.callback,
             metadata: read.metadata,
         }
@@ -212,6 +219,7 @@ mod tests {
         let result = TaskResult {
             result: Some(Json::null()),
             module_version: Some(ModuleVersion(7)),
+            usage: Some(Box::new([1, 2, 3, 4, 5, 6].into())),
             attempts: 1,
             ..TaskResult::new(TaskId::new(), TaskStatus::Success)
         };

@@ -128,6 +128,7 @@ pub(crate) enum Purpose {
     Drain,
     Leave,
     Catalog,
+    Modules,
     Other,
 }
 
@@ -218,9 +219,19 @@ impl World {
         self.run_until(patience, World::is_finished)?;
         // Replies on their way arrive, and sessions deliver the last results.
         self.run_until(self.scene.now.mono + Duration::from_secs(90), |_| false)?;
+        self.check_lists()?;
         let client_of = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.ended);
         self.checks.finished(&self.state, |session| client_of(session).map(|client| &client.received))?;
         if self.scene.rng.u8(0..4) == 0 { self.shut_down() } else { self.leave_all() }
+    }
+
+    /// Every worker that follows the control plane's modules must have their newest list.
+    fn check_lists(&self) -> Result<(), String> {
+        let newest = Some(self.state.modules_version());
+        match self.workers.iter().find(|worker| worker.is_following() && worker.list != newest) {
+            Some(worker) => Err(format!("a worker has the list {:?} of modules, not {newest:?}", worker.list)),
+            None => Ok(()),
+        }
     }
 
     /// Ends all failures.

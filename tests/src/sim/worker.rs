@@ -15,11 +15,12 @@ use fastworker::{
     control_plane::state::AnyReply,
     json::Json,
     protocol::{
-        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, Note, Order, PREFETCH_MAX, Registration, WAIT_MAX,
-        WORK_WAIT, Work, WorkerReply, WorkerRequest,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, ModulesQuery, Note, Order, PREFETCH_MAX,
+        Registration, WAIT_MAX, WORK_WAIT, Work, WorkerReply, WorkerRequest,
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
+        Usage,
     },
 };
 use uuid::Uuid;
@@ -68,6 +69,11 @@ pub(crate) struct Worker {
     /// The key of its heartbeat; none while it waits for a new one.
     beats_as: Option<Uuid>,
     notes: u64,
+    /// Whether it follows the modules of the control plane's own worker, and the version of their list that it has.
+    follows: bool,
+    pub(crate) list: Option<u64>,
+    /// The key of its open request for the list.
+    asks_as: Option<Uuid>,
     pub(crate) frozen_until: Moment,
     /// For sabotage: the first lease of each task it ran.
     ran: BTreeMap<TaskId, LeaseId>,
@@ -87,8 +93,9 @@ impl Catalog {
     }
 
     fn modules(&self) -> Vec<ModuleInfo> {
+        let hash = self.names.iter().map(|name| format!("{:x?}", name.text.as_bytes())).collect();
         let leaving = ModuleInfo { path: "leaving".into(), status: ModuleStatus::Leaving, ..module(&self.leaving) };
-        vec![module(&self.names), leaving]
+        vec![ModuleInfo { hash, path: "model.wasm".into(), ..module(&self.names) }, leaving]
     }
 }
 
@@ -137,6 +144,9 @@ impl Worker {
             model_slots: Vec::new(),
             beats_as: None,
             notes: 0,
+            follows: !local && scene.rng.bool(),
+            list: None,
+            asks_as: None,
             frozen_until: Moment::default(),
             ran: BTreeMap::new(),
         }
@@ -193,6 +203,16 @@ impl Worker {
                     self.catalog = new;
                 }
             }
+            (Purpose::Modules, Some(WorkerReply::Modules(list))) => {
+                self.list = Some(list.version);
+                self.request_list(scene);
+            }
+            (Purpose::Modules, Some(WorkerReply::Noted)) => self.request_list(scene),
+            (Purpose::Modules, _) => {
+                if let Some(old) = self.asks_as.take() {
+                    self.register_again(scene, old);
+                }
+            }
             // Declined, or it is about to register again with the old one.
             (Purpose::Catalog, _) => self.changing = None,
             (Purpose::Leave, _) => {
@@ -228,7 +248,7 @@ impl Worker {
         self.model_slots = (0..slots)
             .map(|_| ModelSlot { connection: connection(scene), stuck: true, ..ModelSlot::default() })
             .collect();
-        self.beats_as = None;
+        (self.beats_as, self.asks_as, self.list) = (None, None, None);
         let names = names::catalog(&mut scene.rng, self.me == Actor::Worker(0), self.local);
         self.catalog = Catalog { names, leaving: Vec::new() };
         self.changing = None;
@@ -271,6 +291,22 @@ impl Worker {
             self.beats_as = Some(self.key);
             self.beat(scene);
         }
+        if self.follows && self.asks_as.is_none() {
+            self.asks_as = Some(self.key);
+            self.request_list(scene);
+        }
+    }
+
+    /// Requests the list of modules, for which it waits if it has the newest.
+    fn request_list(&mut self, scene: &mut Scene) {
+        let Some(worker) = self.asks_as else { return };
+        let query = ModulesQuery { worker, known: self.list.unwrap_or_default(), wait_ms: 60_000 };
+        self.send_request(scene, WorkerRequest::Modules(query), Purpose::Modules, PROMPT);
+    }
+
+    /// Whether it follows the control plane's modules, and has registered.
+    pub(crate) fn is_following(&self) -> bool {
+        self.follows && self.phase == WorkerPhase::Working
     }
 
     /// Registers again after the control plane removed `old`.
@@ -556,12 +592,21 @@ pub(crate) fn log_line(message: &str) -> Report {
 }
 
 fn not_started(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
+    Ended {
+        lease,
+        outcome: None,
+        ran_us: 0,
+        usage: Usage::default(),
+        version: None,
+        reports: Vec::new(),
+        metadata: Json::empty_object(),
+    }
 }
 
 fn module(names: &[&'static Name]) -> ModuleInfo {
     let task = |name: &&Name| TaskInfo {
         name: name.text.into(),
+        full_name: None,
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },

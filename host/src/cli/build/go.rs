@@ -100,7 +100,7 @@ impl<'a> Project<'a> {
     fn go(&self) -> Command {
         let mut command = self.plain_go();
         if self.build.source.file.is_none() {
-            command.current_dir(&self.build.source.folder);
+            command.current_dir(&self.build.source.folder).env("PWD", &self.build.source.folder);
         }
         if let Some(workspace) = &self.workspace {
             command.env("GOWORK", workspace);
@@ -112,6 +112,8 @@ impl<'a> Project<'a> {
         let mut command = self.go.command(GO_PROGRAM);
         // The version that was found is used, and none is downloaded.
         command.env("GOTOOLCHAIN", "local");
+        // Go would take the folder from it, by another path than that of the overlay if there are links.
+        command.env_remove("PWD");
         UNSET.iter().for_each(|name| {
             command.env_remove(name);
         });
@@ -162,7 +164,8 @@ impl<'a> Project<'a> {
         let code = self.build.run_captured(&step, &mut command).map_err(|(error, _)| error)?;
         let added = self.build.scratch().join("described.go");
         fs::write(&added, code).map_err(|error| cannot("write", &added, &error))?;
-        let file = source.folder.join(DESCRIBED_FILE);
+        let file = self.described_file();
+        let file = std::path::absolute(&file).map_err(|error| cannot("find", &file, &error))?;
         let overlay = self.build.scratch().join("overlay.json");
         self.build.write(&overlay, &json!({ "Replace": { file.to_string_lossy(): added } }).to_string())?;
         Ok(overlay)

@@ -16,6 +16,7 @@ use crate::cli::{CliError, EXIT_FAILURE, EXIT_MISSING_TOOL};
 mod install;
 
 pub(in crate::cli) use install::node;
+pub(super) use install::pip_command;
 
 /// The variable with the folder of the tools.
 const FOLDER_VARIABLE: &str = "FASTWORKER_TOOLS";

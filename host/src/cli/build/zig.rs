@@ -88,7 +88,7 @@ fn by_script(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
         let shown = build.source.path.display();
         let message =
             format!("build.zig of {shown} installs {} WebAssembly files, and must install one", modules.len());
-        CliError::new(EXIT_USAGE, message).hint("fastworker new NAME --lang zig writes such a build.zig")
+        CliError::new(EXIT_USAGE, message).hint("install the module with b.installArtifact")
     })
 }
 

@@ -17,6 +17,12 @@ use crate::{
 /// The sections with options: the names of the commands, with underscores.
 pub(in crate::cli) const OPTION_SECTIONS: [&str; 2] = ["control_plane", "subworker"];
 
+/// A section with this key.
+pub(super) fn section_with(key: &str) -> Option<&'static str> {
+    let has_key = |section: &&&str| section_options(&command_of(section)).iter().any(|option| option.key() == key);
+    OPTION_SECTIONS.iter().find(has_key).copied()
+}
+
 /// The command whose options a section sets.
 pub(in crate::cli) fn command_of(section: &str) -> Command {
     command_tree::find(Cli::command(), [section.replace('_', "-").as_str()])

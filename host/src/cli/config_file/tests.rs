@@ -55,6 +55,13 @@ fn the_example_has_every_key_and_no_errors() {
 }
 
 #[test]
+fn the_files_in_the_documentation_have_no_errors() {
+    let manual = include_str!("../../../../docs/granting.md");
+    let files: Vec<&str> = manual.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!files.is_empty() && files.iter().all(|file| !read(file).settings.is_empty()));
+}
+
+#[test]
 fn all_errors_are_found_at_once_with_their_lines() {
     let text = "[control_plane]\nbase_adress = \"x\"\nconcurrency = 0\ninsecure = \"yes\"\nallow_http = []\n\n\
                 [grant]\n[grants]\nallow_tcp = [\"db\",\n  \"db:5432\"]\nsecret = \"KEY=hunter2\"\n\
@@ -65,7 +72,7 @@ fn all_errors_are_found_at_once_with_their_lines() {
             "2 unknown key 'base_adress': did you mean 'base_address'?",
             "3 invalid concurrency '0': write a whole number from 1 to 1024",
             "4 insecure is true or false",
-            "5 'allow_http' belongs into [grants], or into [modules.NAME] for one module",
+            "5 'allow_http' belongs in [grants], or in [modules.NAME] for one module",
             "7 unknown key 'grant': did you mean 'grants'?",
             "9 invalid allow_tcp 'db': write HOST:PORT with one host, by name or number, and one port, such as \
              db.example.com:5432 or [::1]:6379",

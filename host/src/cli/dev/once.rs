@@ -64,6 +64,7 @@ impl Attempt {
             completed_at: Some(Timestamp::now()),
             attempts: self.number,
             module_version: Some(module.version()),
+            usage: Some(Box::new(end.usage)),
             metadata: end.metadata.unwrap_or_else(Json::empty_object),
             ..TaskResult::new(task_id, TaskStatus::Success)
         };

@@ -12,8 +12,8 @@ use crate::{
     protocol::{ScheduleInfo, ScheduleSource, TaskSummary, WorkerInfo, WorkerStatus},
     signature,
     task::{
-        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, Policy, Progress, ScheduleSpec,
-        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
+        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, NotCallable, Policy, Progress,
+        ScheduleSpec, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown, Usage,
         schedule::{Overlap, When},
     },
 };
@@ -49,6 +49,7 @@ pub(super) struct TaskJson<'a> {
     offered: Option<bool>,
     unknown_until: Option<Timestamp>,
     module_version: Option<ModuleVersion>,
+    usage: Option<serde_json::Map<String, serde_json::Value>>,
     callback: Option<&'a Delivery>,
     metadata: &'a Json,
 }
@@ -91,6 +92,7 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
             offered: Some(task.offered),
             unknown_until: task.unknown_until,
             module_version: task.module_version,
+            usage: task.usage.as_deref().copied().map(Usage::named),
             callback: task.callback.as_deref(),
             metadata: &task.metadata,
         }
@@ -123,6 +125,7 @@ impl<'a> From<&'a TaskResult> for TaskJson<'a> {
             offered: None,
             unknown_until: None,
             module_version: result.module_version,
+            usage: result.usage.as_deref().copied().map(Usage::named),
             callback: result.callback.as_deref(),
             metadata: &result.metadata,
         }
@@ -197,12 +200,14 @@ pub(super) struct ModuleJson<'a> {
     grants: &'a [String],
     tasks: Vec<TaskInfoJson<'a>>,
     ungranted: &'a [UngrantedTask],
+    not_callable: &'a [NotCallable],
 }
 
 /// A task of a module.
 #[derive(Serialize)]
 pub(super) struct TaskInfoJson<'a> {
     name: &'a str,
+    full_name: Option<&'a str>,
     signature: String,
     documentation: &'a str,
     policy: &'a Policy,
@@ -231,6 +236,7 @@ impl<'a> ModuleJson<'a> {
             grants: &module.grants,
             tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
             ungranted: &module.ungranted,
+            not_callable: &module.not_callable,
         }
     }
 }
@@ -239,6 +245,7 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
     fn from(task: &'a TaskInfo) -> Self {
         Self {
             name: &task.name,
+            full_name: task.full_name.as_deref(),
             signature: signature::line(task),
             documentation: &task.documentation,
             policy: &task.policy,

@@ -46,7 +46,8 @@ fn test_command(language: Language) -> Option<&'static str> {
         Language::Python => Some("python3 -m unittest"),
         Language::JavaScript | Language::TypeScript => Some("npm test"),
         Language::Go => Some("go test ./..."),
-        Language::Zig => Some("zig build test"),
-        Language::C | Language::Cpp => None,
+        Language::C | Language::Cpp => Some("make test"),
+        // A long one, in its README.md.
+        Language::Zig => None,
     }
 }

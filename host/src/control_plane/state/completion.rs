@@ -13,7 +13,7 @@ use crate::{
     protocol::{Ended, EventKind, LeaseId},
     task::{
         CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TaskId, TaskResult,
-        TaskStatus, Unknown, metadata,
+        TaskStatus, Unknown, Usage, metadata,
     },
 };
 
@@ -24,6 +24,7 @@ const TASKS_CAPACITY_MIN: usize = 65_536;
 struct EndedAttempt {
     outcome: Outcome,
     ran: Duration,
+    usage: Usage,
     version: Option<ModuleVersion>,
     /// Metadata that it adds to that of the task.
     metadata: Json,
@@ -45,7 +46,7 @@ impl<R: Responder> State<R> {
         granted: Vec<LeaseId>,
         ended: Vec<Ended>,
     ) -> Vec<LeaseId> {
-        for Ended { lease, outcome, ran_us, version, reports, metadata } in ended {
+        for Ended { lease, outcome, ran_us, usage, version, reports, metadata } in ended {
             // A late outcome, under a lease that was revoked, does not count.
             if !self.holds(worker, lease) {
                 continue;
@@ -56,7 +57,7 @@ impl<R: Responder> State<R> {
             match outcome {
                 Some(outcome) => {
                     let ran = Duration::from_micros(ran_us);
-                    self.complete_attempt(now, worker, lease, EndedAttempt { outcome, ran, version, metadata });
+                    self.complete_attempt(now, worker, lease, EndedAttempt { outcome, ran, usage, version, metadata });
                 }
                 None => drop(self.requeue(now, lease, RequeueCause::Returned)),
             }
@@ -65,7 +66,7 @@ impl<R: Responder> State<R> {
     }
 
     fn complete_attempt(&mut self, now: Now, worker: WorkerKey, lease: LeaseId, attempt: EndedAttempt) {
-        let EndedAttempt { outcome, ran, version, metadata } = attempt;
+        let EndedAttempt { outcome, ran, usage, version, metadata } = attempt;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
@@ -80,9 +81,10 @@ impl<R: Responder> State<R> {
             self.event_log.push(started_at, event);
         }
         let waited = now.mono.since(record.waiting_since).saturating_sub(ran);
-        self.metrics.record_attempt(&record.name, record.priority, waited, ran);
+        self.metrics.record_attempt(&record.name, record.priority, waited, ran, usage);
         let (started_at, metadata) = (Some(started_at), Some(metadata));
-        let end = TaskOutcome { started_at, worker_id, version, metadata, ..TaskOutcome::default() };
+        let usage = Some(usage);
+        let end = TaskOutcome { started_at, worker_id, version, usage, metadata, ..TaskOutcome::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
                 self.finish(now, &id, TaskStatus::Success, TaskOutcome { result: Some(result), ..end });
@@ -156,6 +158,7 @@ impl<R: Responder> State<R> {
             worker_id: end.worker_id.as_deref().map(str::to_owned),
             attempts: record.attempt,
             module_version: end.version,
+            usage: end.usage.map(Box::new),
             metadata: end.metadata.map_or(record.metadata.clone(), |added| metadata::merge(&record.metadata, &added)),
             callback: pending_delivery(record.callback.as_deref()),
             ..TaskResult::new(id.clone(), status)

@@ -3,6 +3,8 @@
 //! The state has only their list; their bytes are read outside of its lock. Invariant: the list of a control plane that
 //! still loads its modules only grows on its workers: they remove a module only for a complete list.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Responder, State, Timer, WorkerKey};
@@ -13,11 +15,17 @@ use crate::{
 };
 
 /// The list of modules, and its version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OfferedModules {
     modules: Vec<OfferedModule>,
     is_loading: bool,
     version: u64,
+}
+
+impl Default for OfferedModules {
+    fn default() -> Self {
+        Self::new(Vec::new(), false)
+    }
 }
 
 impl OfferedModules {
@@ -59,7 +67,7 @@ impl<R: Responder> State<R> {
         if query.wait_ms == 0 {
             return self.reply_to_worker(reply_to, WorkerReply::Noted);
         }
-        let until = now.mono + WORK_WAIT.min(std::time::Duration::from_millis(query.wait_ms.into()));
+        let until = now.mono + WORK_WAIT.min(Duration::from_millis(query.wait_ms.into()));
         worker.module_query = Some((reply_to, query.known, until));
         self.timers.insert((until, Timer::ModuleListTimeout(key)));
     }
@@ -72,6 +80,11 @@ impl<R: Responder> State<R> {
         let is_known = known == self.offered.version;
         let reply = if is_known { WorkerReply::Noted } else { WorkerReply::Modules(self.offered.list()) };
         self.reply_to_worker(reply_to, reply);
+    }
+
+    /// Returns the version of the list of modules.
+    pub fn modules_version(&self) -> u64 {
+        self.offered.version
     }
 
     /// Returns the module with this hash, for a worker that takes a part of it.

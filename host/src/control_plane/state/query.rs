@@ -158,6 +158,7 @@ impl<R: Responder> State<R> {
             offered: self.registry.has(&record.name),
             unknown_until: if record.unserved { self.unserved_until(&record.name, id) } else { None },
             module_version: None,
+            usage: None,
             callback: record.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
             metadata: record.metadata.clone(),
         }
@@ -188,6 +189,7 @@ impl<R: Responder> State<R> {
             offered: self.registry.has(&meta.name),
             unknown_until: None,
             module_version: result.module_version,
+            usage: result.usage,
             callback: result.callback,
             metadata: result.metadata,
         }

@@ -16,7 +16,7 @@ use crate::{
     protocol::{Lease, LeaseId, Refusal},
     task::{
         CallbackInfo, ErrorKind, Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult,
-        TaskStatus, metadata,
+        TaskStatus, Usage, metadata,
     },
 };
 
@@ -222,6 +222,7 @@ pub(super) struct TaskOutcome {
     pub(super) started_at: Option<Timestamp>,
     pub(super) worker_id: Option<Arc<str>>,
     pub(super) version: Option<ModuleVersion>,
+    pub(super) usage: Option<Usage>,
     /// Metadata that the last attempt adds to that of the task.
     pub(super) metadata: Option<Json>,
 }

@@ -15,7 +15,7 @@ use crate::{
     signature::ArgumentError,
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, METADATA_MAX, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy,
-        Report, TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        Report, TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown, Usage,
     },
     transport::Peer,
 };
@@ -26,6 +26,7 @@ mod crashes;
 mod delivery;
 mod describe;
 mod hostile;
+mod modules;
 mod schedules;
 mod unserved;
 
@@ -69,6 +70,7 @@ fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
     TaskInfo {
         name,
+        full_name: None,
         documentation,
         schema: Json::empty_object(),
         policy,
@@ -101,6 +103,7 @@ fn ended(lease: LeaseId, outcome: Outcome) -> Ended {
         lease,
         outcome: Some(outcome),
         ran_us: 100,
+        usage: Usage::default(),
         version: None,
         reports: Vec::new(),
         metadata: Json::empty_object(),

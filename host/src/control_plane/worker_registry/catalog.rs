@@ -65,7 +65,9 @@ pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
     const ITEM: usize = 128;
     let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
     let task = |task: &TaskInfo| {
+        let full_name = task.full_name.as_ref().map_or(0, String::len);
         task.name.len()
+            + full_name
             + task.documentation.len()
             + task.schema.as_str().len()
             + texts(&task.warnings)
@@ -77,7 +79,9 @@ pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
         let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
         let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
         let tasks = module.tasks.iter().map(task).chain(module.ungranted.iter().map(ungranted)).sum::<usize>();
-        own + error + texts(&module.imports) + texts(&module.grants) + tasks + ITEM
+        let not_callable = module.not_callable.iter().map(|each| each.name.len() + each.reason.len() + ITEM);
+        let not_callable = not_callable.sum::<usize>();
+        own + error + texts(&module.imports) + texts(&module.grants) + not_callable + tasks + ITEM
     };
     modules.iter().map(module).sum()
 }

@@ -36,7 +36,7 @@ pub enum DirError {
     #[error("the folder's path in the guest is absolute and without '.', '..' or empty parts, such as /data")]
     Guest,
     /// The folder cannot be used.
-    #[error("the folder {} cannot be granted: {why}", crate::escape::path(path))]
+    #[error("the folder {} cannot be granted: {}", crate::escape::path(path), crate::system::explain(why))]
     Host {
         /// The folder.
         path: PathBuf,

@@ -67,7 +67,7 @@ pub enum SecretError {
     #[error("{0}")]
     Name(#[from] super::EnvError),
     /// The file cannot be read.
-    #[error("the file of the secret, {}, cannot be read: {why}", crate::escape::path(path))]
+    #[error("the file of the secret, {}, cannot be read: {}", crate::escape::path(path), crate::system::explain(why))]
     File {
         /// The file.
         path: PathBuf,

@@ -8,7 +8,7 @@ use std::{cmp::Ordering, mem};
 use serde_json::Value;
 
 use super::{
-    ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Property, STRING, kind,
+    ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object, Property, STRING, kind,
     violation::{DESCRIBED_DEEP, Step, Violation, between, describe, either, found},
 };
 use crate::signature::text;
@@ -101,10 +101,10 @@ impl<'a> Check<'a> {
 
     fn check_text(&mut self, node: &Node, value: &str) -> Result<(), Violation> {
         if node.kinds != EVERYTHING && self.pay(value.len()) && text::has_lone_surrogate(value) {
-            return Err(Violation::here(
-                "string of whole characters",
-                format!("half of one (a lone surrogate) in {}", found(value)),
-            ));
+            return Err(Violation::lone_surrogate(value));
+        }
+        if node.is_base64 && self.pay(value.len()) && text::base64_digits(&text::unquoted(value)).is_none() {
+            return Err(Violation::here("base64", found(value)));
         }
         let Some(bounds) = &node.bounds else { return Ok(()) };
         if (bounds.length_least, bounds.length_most) == (None, None) || !self.pay(value.len()) {
@@ -158,31 +158,47 @@ impl<'a> Check<'a> {
     }
 
     fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Violation> {
-        let Some(object) = &node.object else { return Ok(()) };
-        if !self.pay(value.len()) {
+        let counts = node.bounds.as_ref().map(|bounds| (bounds.properties_least, bounds.properties_most));
+        let counts = counts.filter(|counts| *counts != (None, None));
+        if (node.object.is_none() && counts.is_none()) || !self.pay(value.len()) {
             return Ok(());
         }
-        let mut seen = 0_u64;
+        let (mut count, mut seen) = (0, Places::default());
         for (key, value) in text::entries(value) {
-            let property = object.properties.get(&*key);
-            if let Some(Property { required: Some(place), .. }) = property {
-                seen |= 1_u64 << place;
-            }
+            count += 1;
+            let Some(object) = &node.object else { continue };
+            let property = object.property(&key);
+            let is_first = property.and_then(|property| property.place).is_none_or(|place| seen.insert(place));
             let checked = match property.map(|property| property.node_id).or(object.others) {
+                Some(_) if object.is_record && !is_first => Err(Violation::here("one value", "another one".to_owned())),
                 Some(node_id) => self.check(node_id, value, depth + 1),
                 None => Err(Violation::here("no such property", found(value))),
             };
             checked.map_err(|violation| violation.at(Step::Key(key.into_owned())))?;
         }
+        let (least, most) = counts.unwrap_or_default();
+        between(count, least, most, "property")
+            .map_err(|expected| Violation::here(format!("object of {expected}"), found(value)))?;
         // Keys count as seen even if they are repeated, have escapes or are nested too deeply to be checked.
-        let missing = object.required.iter().enumerate().find(|(place, _)| seen & (1_u64 << place) == 0);
-        let Some((_, key)) = missing.filter(|_| self.steps > 0) else { return Ok(()) };
-        let node_id = object.properties.get(key).map_or(ANY, |property| property.node_id);
+        let keys = node.object.iter().flat_map(|object| object.keys.iter().enumerate().map(|key| (&**object, key)));
+        let missing = keys.into_iter().find(|(_, (place, key))| key.required && !seen.contains(*place));
+        let Some((object, (_, key))) = missing.filter(|_| self.steps > 0) else { return Ok(()) };
+        let node_id = object.properties.get(&key.name).map_or(ANY, |property| property.node_id);
         Err(Violation::here(describe(self.nodes, node_id, DESCRIBED_DEEP), "nothing".into())
-            .at(Step::Key(key.to_string())))
+            .at(Step::Key(key.name.to_string())))
     }
 
     fn check_any(&mut self, node_ids: &[u32], value: &str, depth: u32) -> Result<(), Violation> {
+        // First those of the kind of the value: without a description of what the others expect, it is cheap.
+        let (kind, nodes) = (kind(value), self.nodes);
+        let of_kind = |node_id: &&u32| nodes.get(**node_id as usize).is_none_or(|node| node.kinds & kind != 0);
+        if node_ids.iter().filter(of_kind).count() < node_ids.len() {
+            for node_id in node_ids.iter().filter(of_kind) {
+                if self.check(*node_id, value, depth).is_ok() {
+                    return Ok(());
+                }
+            }
+        }
         let mut nearest: Vec<Violation> = Vec::new();
         for node_id in node_ids {
             let Err(violation) = self.check(*node_id, value, depth) else { return Ok(()) };
@@ -210,6 +226,50 @@ fn check_width(node: &Node, value: &str) -> Result<(), Violation> {
     let Some(width) = node.width.filter(|width| !width.holds(value)) else { return Ok(()) };
     let what = if width.is_integer() { "integer" } else { "number" };
     Err(Violation::here(format!("{what}{}", width.describe()), found(value)))
+}
+
+impl Object {
+    /// The property of a key.
+    fn property(&self, key: &str) -> Option<Property> {
+        let in_snake_case = || key.contains('_') && !key.contains('-') && self.is_record;
+        let property = self.properties.get(key);
+        let property = property.or_else(|| in_snake_case().then(|| self.properties.get(&*key.replace('_', "-")))?);
+        property.copied()
+    }
+}
+
+/// A set of the places of keys.
+#[derive(Default)]
+struct Places {
+    first: u64,
+    /// Those from 64 on.
+    others: Vec<u64>,
+}
+
+impl Places {
+    /// Adds a place. Returns whether it is new.
+    fn insert(&mut self, place: usize) -> bool {
+        let word = match place.checked_sub(64) {
+            None => &mut self.first,
+            Some(beyond) => {
+                let words = beyond / 64 + 1;
+                self.others.resize(self.others.len().max(words), 0);
+                &mut self.others[beyond / 64]
+            }
+        };
+        let bit = 1 << (place % 64);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    fn contains(&self, place: usize) -> bool {
+        let word = match place.checked_sub(64) {
+            None => Some(&self.first),
+            Some(beyond) => self.others.get(beyond / 64),
+        };
+        word.is_some_and(|word| word >> (place % 64) & 1 == 1)
+    }
 }
 
 impl Bounds {

@@ -8,8 +8,8 @@ use std::{borrow::Cow, collections::HashMap};
 use serde_json::{Map, Value};
 
 use super::{
-    ANY, ARRAY, Array, BOOLEAN, Bounds, CompiledSchema, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object,
-    Property, REQUIRED_MAX, STRING, Width,
+    ANY, ARRAY, Array, BOOLEAN, Bounds, CompiledSchema, EVERYTHING, KEYS_MAX, Key, NULL, NUMBER, Node, Numbers, OBJECT,
+    Object, Property, Rules, STRING, Width,
 };
 
 /// Maximum nodes of a compiled schema.
@@ -18,8 +18,7 @@ const NODES_MAX: usize = 4_096;
 /// Compiles one schema.
 pub(super) struct Compiler<'a> {
     root: &'a Value,
-    /// The meaning of `integer`.
-    integers: Numbers,
+    rules: Rules,
     nodes: Vec<Node>,
     /// The nodes of referenced subschemas, by JSON pointer.
     named: HashMap<Cow<'a, str>, u32>,
@@ -28,8 +27,8 @@ pub(super) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(root: &'a Value, integers: Numbers) -> Self {
-        Self { root, integers, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
+    pub(super) fn new(root: &'a Value, rules: Rules) -> Self {
+        Self { root, rules, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
     }
 
     pub(super) fn compile(mut self) -> Result<CompiledSchema, String> {
@@ -85,12 +84,14 @@ impl<'a> Compiler<'a> {
             return Ok(Node::default());
         }
         let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
-        (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.integers);
+        (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.rules.integers());
         let width = schema.get("format").and_then(Value::as_str).and_then(Width::of);
         // A format of integers does not apply to other numbers, and no format applies to other types.
         let is_typed = node.kinds & NUMBER != 0 && node.kinds != EVERYTHING;
         node.width = width.filter(|width| is_typed && width.is_integer() == (node.numbers != Numbers::All));
         node.choices = choices(schema);
+        let encoding = schema.get("contentEncoding").and_then(Value::as_str);
+        node.is_base64 = self.rules == Rules::WitType && encoding == Some("base64");
         let bounds = Bounds::of(schema);
         node.bounds = (bounds != Bounds::default()).then(|| Box::new(bounds));
         if let Some(Value::String(reference)) = schema.get("$ref") {
@@ -125,21 +126,20 @@ impl<'a> Compiler<'a> {
             Some(Value::Bool(false)) => None,
             Some(others) => Some(self.subschema(others)?),
         };
-        let mut object = Object { others, ..Object::default() };
+        let is_record = self.rules == Rules::WitType && others.is_none() && !schema.contains_key("maxProperties");
+        let mut object = Object { others, is_record, ..Object::default() };
         if let Some(Value::Object(properties)) = schema.get("properties") {
             for (key, schema) in properties {
-                let property = Property { node_id: self.subschema(schema)?, required: None };
+                let property = Property { node_id: self.subschema(schema)?, place: None };
                 object.properties.insert(key.as_str().into(), property);
+                if is_record {
+                    object.notice(key, false);
+                }
             }
         }
         let required = schema.get("required").and_then(Value::as_array);
-        for key in required.into_iter().flatten().filter_map(Value::as_str).take(REQUIRED_MAX) {
-            let unnamed = Property { node_id: others.unwrap_or(ANY), required: None };
-            let property = object.properties.entry(key.into()).or_insert(unnamed);
-            if property.required.is_none() {
-                property.required = u8::try_from(object.required.len()).ok();
-                object.required.push(key.into());
-            }
+        for key in required.into_iter().flatten().filter_map(Value::as_str) {
+            object.notice(key, true);
         }
         let is_constrained = !object.properties.is_empty() || others != Some(ANY);
         Ok(is_constrained.then(|| Box::new(object)))
@@ -159,6 +159,22 @@ impl<'a> Compiler<'a> {
     }
 }
 
+impl Object {
+    /// Notices a key during a check, as far as there are places.
+    fn notice(&mut self, key: &str, required: bool) {
+        let unnamed = Property { node_id: self.others.unwrap_or(ANY), place: None };
+        let property = self.properties.entry(key.into()).or_insert(unnamed);
+        match property.place {
+            Some(place) => self.keys[place].required |= required,
+            None if self.keys.len() < KEYS_MAX => {
+                property.place = Some(self.keys.len());
+                self.keys.push(Key { name: key.into(), required });
+            }
+            None => {}
+        }
+    }
+}
+
 impl Bounds {
     fn of(schema: &Map<String, Value>) -> Self {
         let number = |key| schema.get(key).and_then(Value::as_f64);
@@ -172,6 +188,8 @@ impl Bounds {
             length_most: count("maxLength"),
             items_least: count("minItems"),
             items_most: count("maxItems"),
+            properties_least: count("minProperties"),
+            properties_most: count("maxProperties"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) const DESCRIBED_DEEP: u32 = 4;
 
 /// A value that violates the schema.
 #[derive(Debug)]
-pub(in crate::signature) struct Violation {
+pub(crate) struct Violation {
     /// The path to the value, innermost step first.
     pub(super) path: Vec<Step>,
     pub(super) expected: String,
@@ -27,14 +27,19 @@ pub(in crate::signature) struct Violation {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Item(usize),
     Key(String),
 }
 
 impl Violation {
-    pub(super) fn here(expected: impl Into<String>, found: String) -> Self {
+    pub(crate) fn here(expected: impl Into<String>, found: String) -> Self {
         Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
+    }
+
+    /// A string that no Rust string can hold.
+    pub(crate) fn lone_surrogate(value: &str) -> Self {
+        Self::here("string of whole characters", format!("half of one (a lone surrogate) in {}", found(value)))
     }
 
     /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and
@@ -43,7 +48,7 @@ impl Violation {
         (!self.path.is_empty(), !self.is_tag, self.path.len())
     }
 
-    pub(super) fn at(mut self, step: Step) -> Self {
+    pub(crate) fn at(mut self, step: Step) -> Self {
         self.path.push(step);
         self
     }
@@ -86,16 +91,21 @@ impl Bounds {
 }
 
 pub(super) fn between(count: u64, least: Option<u64>, most: Option<u64>, what: &str) -> Result<(), String> {
-    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let counted = |count: u64| match what.strip_suffix('y') {
+        _ if count == 1 => format!("1 {what}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {what}s"),
+    };
     match (least, most) {
-        (Some(least), _) if count < least => Err(format!("at least {least} {what}{}", plural(least))),
-        (_, Some(most)) if count > most => Err(format!("at most {most} {what}{}", plural(most))),
+        (Some(least), Some(most)) if least == most && count != least => Err(counted(least)),
+        (Some(least), _) if count < least => Err(format!("at least {}", counted(least))),
+        (_, Some(most)) if count > most => Err(format!("at most {}", counted(most))),
         _ => Ok(()),
     }
 }
 
 /// Formats a value for a message: `string "x"`.
-pub(super) fn found(value: &str) -> String {
+pub(crate) fn found(value: &str) -> String {
     let kind = match kind(value) {
         NULL => return "null".into(),
         BOOLEAN => "boolean",

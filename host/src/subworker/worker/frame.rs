@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::{
     json::Json,
     protocol::{Ended, FRAME_TARGET, LeaseId},
-    task::{ErrorKind, Failure, FollowUp, Outcome, Report},
+    task::{ErrorKind, Failure, FollowUp, Outcome, Report, Usage},
     transport::PAYLOAD_MAX,
 };
 
@@ -17,7 +17,8 @@ const ITEM_BYTES: usize = 512;
 
 /// The entry of a lease that is returned without having run.
 pub(super) fn not_started(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
+    let usage = Usage::default();
+    Ended { lease, outcome: None, ran_us: 0, usage, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 
 /// Bytes of a string in a frame: a control character takes six in JSON.

@@ -131,10 +131,10 @@ impl SlotRunner {
             let ended_at = Instant::now();
             let ran_us = clock::micros(ended_at.duration_since(started));
             let reports = self.state.finish();
-            let AttemptResult { outcome, metadata } = result;
+            let AttemptResult { outcome, usage, metadata } = result;
             let (outcome, version) = (Some(outcome), Some(version));
             let metadata = metadata.unwrap_or_else(Json::empty_object);
-            let ended = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
+            let ended = fit(Ended { lease: lease.id, outcome, ran_us, usage, version, reports, metadata });
             bytes += size(&ended);
             self.state.lock().add_ended(ended, ended_at);
             if bytes > FRAME_TARGET || self.shutdown.is_draining() || sandbox.is_missing() {
@@ -185,7 +185,7 @@ impl SlotRunner {
             Err(failure) => {
                 let report = sandbox_shortage::returned_report(worker, &failure.why);
                 let outcome = self.shortage.record(worker, sandbox, lease, module.clone(), failure);
-                AttemptResult { outcome: outcome.ok_or_else(|| vec![report])?, metadata: None }
+                AttemptResult::of(outcome.ok_or_else(|| vec![report])?)
             }
         };
         if let Some(logger) = logger {

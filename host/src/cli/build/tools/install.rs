@@ -46,7 +46,10 @@ pub(super) fn install(tool: &Tool, tools: &Path, output: &dyn BuildOutput) -> Re
     if installed.is_err() {
         let _ = remove(&new);
     }
-    installed.map(|()| folder)
+    installed.map(|()| {
+        output.note(&format!("{} is in {}", tool.title(), folder.display()));
+        folder
+    })
 }
 
 /// Locks the installation of a tool against other processes until the file is dropped.
@@ -106,7 +109,11 @@ fn pip(folder: &Path, requirements: &str, output: &dyn BuildOutput) -> Result<()
 
 /// The command that starts pip: that of python3, else that of a new virtual environment, whose folder is returned as
 /// well.
-fn pip_command(python: &Path, folder: &Path, output: &dyn BuildOutput) -> Result<(Command, Option<PathBuf>), CliError> {
+pub(in crate::cli::build) fn pip_command(
+    python: &Path,
+    folder: &Path,
+    output: &dyn BuildOutput,
+) -> Result<(Command, Option<PathBuf>), CliError> {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip"]);
     if process::first_line(Command::new(python).args(["-m", "pip", "--version"])).is_some() {

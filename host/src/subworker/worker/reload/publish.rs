@@ -105,8 +105,8 @@ impl Reloader {
         let modules: Vec<Module> = staged.map(|staged| staged.module.clone()).collect();
         let mut displaced = Vec::new();
         for module in &modules {
-            for task in &module.info().tasks {
-                let other = trial.find(&task.name).map(|other| other.path().to_owned());
+            for task in module.info().tasks.iter().filter(|task| task.full_name.is_none()) {
+                let other = trial.find_reserved(&task.name).map(|other| other.path().to_owned());
                 let Some(other) = other.filter(|other| !paths.contains(other)) else { continue };
                 if self.can_be_replaced(&other) {
                     // The file was renamed: it replaces itself.
