@@ -303,7 +303,11 @@ fn register(
 ) -> Result<Vec<TaskInfo>, ModuleError> {
     let call = TypedCall { pre, export: &exports.register, params: (), results: PhantomData::<RegisterResults> };
     let (descriptors,) = load_call(runtime, prepared, call)?;
-    let tasks = descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>();
+    let tasks = descriptors.into_iter().map(contract_v1::task_info);
+    let tasks: Vec<TaskInfo> = match prepared.reach.mask() {
+        Some(mask) => tasks.map(|task| mask.task(task)).collect(),
+        None => tasks.collect(),
+    };
     check_names(&tasks)?;
     Ok(tasks)
 }
@@ -319,7 +323,11 @@ fn load_call<C: GuestCall>(runtime: &Inner, prepared: &PreparedModule, call: C) 
         Err(error) if ending::is_refused_by_engine(&error, end.store.data()) => {
             Err(ModuleError::Unfit(explain(&error)))
         }
-        Err(error) => Err(ModuleError::Register(ending::aborted(&error, end.store.data()).message)),
+        Err(error) => {
+            let message = ending::aborted(&error, end.store.data()).message;
+            let masked = prepared.reach.mask().map(|mask| mask.text(&message).into_owned());
+            Err(ModuleError::Register(masked.unwrap_or(message)))
+        }
     }
 }
 
