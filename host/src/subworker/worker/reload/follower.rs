@@ -21,7 +21,9 @@ use crate::{
     clock::pause,
     lock::lock,
     protocol::{ModuleList, ModulesQuery, OfferedModule, WORK_WAIT, WorkerReply, WorkerRequest},
-    runtime::{Change, Content, ModuleError, ModuleStore, TransferError, WatcherHandle, module_name},
+    runtime::{
+        Change, Content, ModuleError, ModuleStore, TransferError, WatcherHandle, lower_thread_priority, module_name,
+    },
     subworker::{ModuleFilter, link::WorkConnection},
 };
 
@@ -104,6 +106,7 @@ impl FollowedModule {
 impl Follower {
     /// Follows until the worker drains or the reloader has ended.
     pub(in crate::subworker::worker) fn run(mut self) {
+        lower_thread_priority();
         let registration = Arc::clone(&self.registration);
         let mut connection = registration.link().connect();
         while !self.shutdown.is_draining() {
