@@ -40,6 +40,7 @@ fn failed(error: ReplyError) -> TaskError {
 
 /// Sends one command, such as `["SET", "key", "value"]`, and returns the reply.
 #[task(timeout = "30s")]
+#[expect(clippy::needless_pass_by_value, reason = "the strings are parsed for this call")]
 fn redis_command(command: Vec<String>) -> Result<Reply, TaskError> {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     connect()?.command(&command).map_err(failed)

@@ -1,6 +1,6 @@
 //! The protocol of Redis (RESP 2): a command is a list of strings, and has one reply.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde::Serialize;
@@ -73,7 +73,8 @@ impl<S: Read + Write> Connection<S> {
     pub(crate) fn command(&mut self, words: &[&str]) -> Result<Reply, ReplyError> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
+            // A string takes all.
+            let _ = write!(request, "${}\r\n{word}\r\n", word.len());
         }
         let stream = self.stream.get_mut();
         stream.write_all(request.as_bytes())?;

@@ -4,7 +4,13 @@
 //! into lines or cut, so that no secret passes in two parts. The search (Knuth-Morris-Pratt) takes one step a byte for
 //! each form, whatever the guest prints.
 
-use std::{borrow::Cow, collections::VecDeque, fmt, mem, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    fmt::{self, Write as _},
+    mem,
+    ops::Range,
+};
 
 use super::super::grants::Secret;
 use crate::{json::Json, task::TaskInfo};
@@ -147,7 +153,10 @@ fn forms(secret: &str) -> [String; 4] {
             ascii.push(c);
         } else {
             let mut units = [0; 2];
-            c.encode_utf16(&mut units).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
+            for unit in c.encode_utf16(&mut units) {
+                // A string takes all.
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
         }
     }
     // Go also escapes what has a meaning in HTML.

@@ -214,11 +214,11 @@ impl Network {
         }
         lock(&self.resolved).extend(addresses.iter().copied());
         let mut ips: Vec<IpAddr> = Vec::new();
-        addresses.iter().for_each(|address| {
+        for address in &addresses {
             if !ips.contains(&address.ip()) {
                 ips.push(address.ip());
             }
-        });
+        }
         Ok(ips)
     }
 
