@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -15,28 +14,20 @@ const MISSING_TOOL: i32 = 6;
 /// Timeout of a build on a busy machine, with empty caches.
 const BUILT: Duration = Duration::from_mins(10);
 
-/// A `fastworker` command with the tools of this machine.
-pub fn with_tools() -> Command {
-    tools::command(&binary::root(), &[])
-}
-
-/// Builds a source to `NAME.wasm` in the target directory, and returns that path. In CI, missing tools are
-/// installed; elsewhere it is None without them, which is reported.
+/// Builds a source to `NAME.wasm` in the target directory, and returns that path. None if its tools are missing, which
+/// is reported; in CI they are installed.
 ///
 /// # Panics
 /// When it does not build.
 pub fn build(source: &Path, name: &str) -> Option<PathBuf> {
     let source = binary::root().join(source);
     let module = binary::target_dir().join("tests-sdk").join(name).with_extension("wasm");
-    let mut command = tools::command(&binary::root(), &["build"]);
-    if tools::is_ci() {
-        command.arg("--install");
-    }
-    command.arg(&source).arg("--output").arg(&module);
+    let mut command = tools::command(&binary::root(), &["build", "--output"]);
+    command.arg(&module).arg(&source).args(tools::is_ci().then_some("--install"));
     // Each uses all cores.
     let _one_at_a_time = binary::lock("fastworker-sdk");
     let ran = cli::run_within(BUILT, command);
-    if ran.code == Some(MISSING_TOOL) && !tools::is_ci() {
+    if ran.code == Some(MISSING_TOOL) {
         report_skipped(&source, ran.error());
         return None;
     }

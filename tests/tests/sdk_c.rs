@@ -5,7 +5,8 @@ use std::{path::Path, process::Command};
 use fastworker_tests::{
     binary::root,
     cli,
-    sdk::{Attempt, build, with_tools},
+    sdk::{Attempt, build},
+    tools,
 };
 use serde_json::json;
 
@@ -51,8 +52,7 @@ fn the_example_in_c_makes_an_image_black_and_white() {
 
 fn new_project(language: &str) {
     let directory = tempfile::tempdir().expect("directory created");
-    let mut command = with_tools();
-    command.current_dir(directory.path()).args(["new", "my-tasks", "--lang", language]);
+    let command = tools::command(directory.path(), &["new", "my-tasks", "--lang", language]);
     let _ = cli::run(command).with_code(0);
     let project = directory.path().join("my-tasks");
     let Some(module) = build(&project, &format!("new-{language}")) else { return };

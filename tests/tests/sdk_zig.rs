@@ -5,7 +5,8 @@ use std::path::Path;
 use fastworker_tests::{
     binary::root,
     cli,
-    sdk::{Attempt, build, with_tools},
+    sdk::{Attempt, build},
+    tools,
 };
 use serde_json::json;
 
@@ -44,8 +45,7 @@ fn the_example_in_zig_draws_the_mandelbrot_set() {
 #[test]
 fn a_new_project_in_zig_builds_and_passes_its_tests() {
     let directory = tempfile::tempdir().expect("directory created");
-    let mut command = with_tools();
-    command.current_dir(directory.path()).args(["new", "my-tasks", "--lang", "zig"]);
+    let command = tools::command(directory.path(), &["new", "my-tasks", "--lang", "zig"]);
     let _ = cli::run(command).with_code(0);
     let project = directory.path().join("my-tasks");
     let Some(module) = build(&project, "new-zig") else { return };

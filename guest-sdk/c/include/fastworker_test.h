@@ -20,7 +20,7 @@ typedef struct fw_test_call {
     const char *task_id;
     uint32_t attempt;
     uint64_t deadline_ms;
-    // What the attempt is told when it asks.
+    // What fw_cancelled returns.
     bool cancelled;
     // Every follow-up is refused with this message.
     const char *refuse_follow_ups;
@@ -40,7 +40,7 @@ typedef struct fw_outcome {
 
 fw_outcome fw_test(const fw_test_call *call);
 
-// What the host is told of a task, as JSON. NULL if there is no such task.
+// The description of a task for the host, as JSON. NULL if there is no such task.
 const char *fw_test_schema(const char *name);
 const char *fw_test_policy(const char *name);
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A description is what the source says of a function.
+// A description is what the source has about a function.
 type description struct {
 	parameters    []string
 	documentation string

@@ -16,7 +16,7 @@ type ArgumentError struct{ Message string }
 
 func (e *ArgumentError) Error() string { return e.Message }
 
-// BadArguments returns an error that says that the arguments do not match the parameters. The task is never retried.
+// BadArguments returns an error for arguments that do not match the parameters. The task is never retried.
 func BadArguments(format string, args ...any) error {
 	return &ArgumentError{fmt.Sprintf(format, args...)}
 }
@@ -105,7 +105,7 @@ func detailsOf(err *DetailedError) string {
 	return string(text)
 }
 
-// kindOf returns the name of the first type in the chain of an error that says more than "error".
+// kindOf returns the name of the first type in the chain of an error that is specific.
 func kindOf(err error) string {
 	name := "error"
 	for err != nil {

@@ -71,7 +71,7 @@ func Cron(pattern, timeZone string) TaskOption {
 	return taskOption(func(t *task) { t.policy["cron"], t.policy["tz"] = pattern, timeZone })
 }
 
-// Overlap says what happens if the scheduled task is still running when it is due again: "skip" or "queue".
+// Overlap sets what happens if the scheduled task is still running when it is due again: "skip" or "queue".
 func Overlap(overlap string) TaskOption { return policy("overlap", overlap) }
 
 // Count sets the maximum number of runs of the schedule.

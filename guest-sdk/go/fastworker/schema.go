@@ -24,16 +24,16 @@ type object = map[string]any
 func (t *task) schema() string {
 	parameters := []object{}
 	for _, parameter := range t.parameters {
-		said := object{
+		entry := object{
 			"name":     parameter.name,
 			"type":     typeName(parameter.kind),
 			"required": parameter.required,
 			"schema":   t.schemaOf(parameter.kind, reads),
 		}
 		if parameter.fallback != nil {
-			said["default"] = parameter.fallback.Interface()
+			entry["default"] = parameter.fallback.Interface()
 		}
-		parameters = append(parameters, said)
+		parameters = append(parameters, entry)
 	}
 	signature := object{"parameters": parameters, "result": "null"}
 	if t.returns != nil {
@@ -49,7 +49,7 @@ func (t *task) schema() string {
 // typeName returns a type as Go code of its module names it.
 func typeName(kind reflect.Type) string { return strings.ReplaceAll(kind.String(), "main.", "") }
 
-// direction tells whether encoding/json reads a type, or writes it.
+// direction is whether encoding/json reads a type, or writes it.
 type direction bool
 
 const (

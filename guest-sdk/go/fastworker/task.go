@@ -105,7 +105,7 @@ func (t *task) setFunction() {
 	}
 }
 
-// describe adds what the source says: the names of the parameters and the documentation.
+// describe adds what is only in the source: the names of the parameters and the documentation.
 func (t *task) describe() {
 	names, documentation := described(t)
 	if t.documentation == "" {

@@ -29,13 +29,13 @@ type Call struct {
 	Deadline time.Time
 	// Metadata is the priority, parent, tags and traceparent of the task.
 	Metadata map[string]any
-	// Cancelled is what the attempt is told when it asks. It may be nil.
+	// Cancelled is asked by fastworker.Cancelled and the context. It may be nil.
 	Cancelled func() bool
 	// RefuseFollowUps makes every follow-up fail with this message.
 	RefuseFollowUps string
 }
 
-// A Case tells whether another attempt may follow a failure.
+// A Case is whether another attempt may follow a failure.
 type Case int
 
 // The cases of a failure.
@@ -120,7 +120,7 @@ func (c Call) Run(t testing.TB) Outcome {
 // A Descriptor describes a task to the host. Schema and Policy are JSON.
 type Descriptor struct{ Name, Documentation, Schema, Policy string }
 
-// Describe returns what the host is told of a task.
+// Describe returns the description of a task for the host.
 func Describe(t testing.TB, name string) Descriptor {
 	t.Helper()
 	for _, task := range host.Register() {

@@ -46,7 +46,7 @@ pub fn giveUp(err: anytype, comptime format: []const u8, args: anytype) @TypeOf(
     return prepare(err, .give_up, 0, format, args);
 }
 
-/// Returns an error that says that the arguments do not match the parameters. The task is never retried.
+/// Returns an error for arguments that do not match the parameters. The task is never retried.
 pub fn badArguments(comptime format: []const u8, args: anytype) error{BadArguments} {
     return prepare(@as(error{BadArguments}, error.BadArguments), .bad_arguments, 0, format, args);
 }

@@ -19,7 +19,7 @@ pub const Call = struct {
     task_id: []const u8 = "",
     attempt: u32 = 1,
     deadline_ms: u64 = std.math.maxInt(u64),
-    /// What the attempt is told when it asks.
+    /// What `fw.cancelled` returns.
     cancelled: bool = false,
     /// Every follow-up is refused with this message.
     refuse_follow_ups: ?[]const u8 = null,

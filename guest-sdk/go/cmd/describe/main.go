@@ -1,4 +1,4 @@
-// Describe writes Go code that adds to a module what its source says of its functions: the names of parameters, and
+// Describe writes Go code that adds to a module what is only in its source: the names of parameters, and
 // comments. `fastworker build` runs it, and compiles the code with the module.
 //
 //	describe FILE

@@ -22,7 +22,7 @@ type FollowUp struct {
 	Name, Args, Kwargs, Options string
 }
 
-// FailureCase tells whether another attempt may follow.
+// FailureCase is whether another attempt may follow.
 type FailureCase int
 
 // The cases of a failure in the contract.

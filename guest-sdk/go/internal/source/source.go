@@ -86,7 +86,7 @@ func documentation(function *ast.FuncDecl) string {
 	return strings.ToUpper(rest[:1]) + rest[1:]
 }
 
-// withoutAmbiguous drops literals that share a line: one cannot be told from the other.
+// withoutAmbiguous drops literals that share a line, because nothing distinguishes them.
 func withoutAmbiguous(functions []Function) []Function {
 	lines := map[int]int{}
 	for _, function := range functions {

@@ -1,8 +1,8 @@
 //! Builds TypeScript and JavaScript.
 //!
-//! The SDK's own build does the work, in Node: it reads the signatures of the tasks from the source, bundles it with its
-//! packages, and chooses the engine; then the engine's tool makes a component of the bundle. The author's code runs in
-//! the sandbox of the engine only.
+//! The SDK's own build does the work, in Node: it reads the signatures of the tasks from the source, bundles it with
+//! its packages, and chooses the engine; then the engine's tool makes a component of the bundle. The author's code runs
+//! in the sandbox of the engine only.
 
 use std::{path::Path, process::Command};
 

@@ -114,7 +114,7 @@ fn componentize(
 ) -> Result<(), CliError> {
     let app = build.scratch().join("app");
     build.write(&app.join(format!("{APP}.py")), &app_source(&plan.modules))?;
-    // Without it, the packages of the environment of whoever builds would be part of the module.
+    // Without it, componentize-py would add the packages of the user's environment to the module.
     let no_packages = build.scratch().join("environment");
     let folder = no_packages.join("lib/site-packages");
     fs::create_dir_all(&folder).map_err(|error| cannot("create", &folder, &error))?;

@@ -40,7 +40,13 @@ impl ModuleStore {
     /// Those of the file system.
     pub fn download(&self, content: &Content, size: u64, alone: bool) -> io::Result<Option<Download>> {
         let (Some(dir), Some(path)) = (&self.dir, self.path(content, PARTIAL_EXTENSION)) else {
-            return Ok(Some(Download { content: *content, size, len: 0, is_alone: true, sink: Sink::Memory(Vec::new()) }));
+            return Ok(Some(Download {
+                content: *content,
+                size,
+                len: 0,
+                is_alone: true,
+                sink: Sink::Memory(Vec::new()),
+            }));
         };
         let path = if alone { cache_dir::unused_path(dir, PARTIAL_EXTENSION) } else { path };
         let mut options = File::options();

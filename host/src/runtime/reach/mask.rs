@@ -7,7 +7,7 @@
 use std::{borrow::Cow, collections::VecDeque, fmt, mem, ops::Range};
 
 use super::super::grants::Secret;
-use crate::json::Json;
+use crate::{json::Json, task::TaskInfo};
 
 /// What replaces a secret.
 const MASKED: &str = "***";
@@ -85,6 +85,18 @@ impl Mask {
         let masked = self.json_text(document.as_str());
         // What replaces a string or number is a string, so the text stays a document.
         masked.and_then(|masked| Json::parse(&masked).ok()).unwrap_or_else(|| document.clone())
+    }
+
+    /// The description of a task with every secret replaced.
+    pub(in crate::runtime) fn task(&self, task: TaskInfo) -> TaskInfo {
+        let text = |text: &String| self.text(text).into_owned();
+        TaskInfo {
+            name: text(&task.name),
+            documentation: text(&task.documentation),
+            schema: self.json(&task.schema),
+            warnings: task.warnings.iter().map(text).collect(),
+            ..task
+        }
     }
 
     /// The text of a document, masked; none if it has no secret.
