@@ -171,6 +171,11 @@ fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Ve
         let message = format!("{message}{force}");
         message.lines().for_each(|line| print_indented("    ", line));
     }
+    print_owners(module, workers, verbosity);
+}
+
+/// Prints which workers have loaded a module, and where they have it from.
+fn print_owners(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Verbosity) {
     if !workers.is_empty() {
         let owners: Vec<String> = workers.iter().map(|loaded| owner(*loaded, verbosity)).collect();
         let verb = match module.status {

@@ -180,7 +180,8 @@ mod tests {
     fn transfer(store: &ModuleStore, replies: Vec<Result<WorkerReply, CallError>>) -> Result<(), TransferEnd> {
         let hash = blake3::hash(BYTES);
         let (content, size, hash) = (hash.into(), BYTES.len() as u64, hash.to_hex().to_string());
-        let module = FollowedModule { content, hash, size, progress: Progress::Pending, absent_since: None };
+        let (progress, is_listed, absent_since) = (Progress::Pending, true, None);
+        let module = FollowedModule { content, hash, size, progress, is_listed, absent_since };
         let mut download = store.download(&content, size, false).expect("file access").expect("nobody else");
         let place = (store, &ShutdownFlags::default());
         transfer_parts(place, Uuid::nil(), &module, &mut download, &mut Replies(replies))
