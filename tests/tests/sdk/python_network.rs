@@ -70,14 +70,7 @@ def fetch(base: str) -> list:
     let base = format!("http://{}", server.address());
     let fetched =
         Attempt::run(&directory.path().join("web.wasm"), &["fetch", &base, "--allow-http", &server.address()]);
-    let expected = json!([
-        200,
-        "yes",
-        "\"GET /a?b=1 HTTP/1.1\"",
-        404,
-        "PUT /put HTTP/1.1",
-        "GET /?q=x+y HTTP/1.1",
-    ]);
+    let expected = json!([200, "yes", "\"GET /a?b=1 HTTP/1.1\"", 404, "PUT /put HTTP/1.1", "GET /?q=x+y HTTP/1.1",]);
     assert_eq!(fetched.result(), &expected);
 }
 
@@ -165,8 +158,11 @@ fn python_uses_postgresql_over_a_granted_connection() {
         return eprintln!("SKIPPED: PostgreSQL is not installed");
     };
     let folder = Path::new("examples/tasks/python-postgres");
-    fs::copy(fastworker_tests::binary::root().join(folder).join("requirements.txt"), sources.path().join("requirements.txt"))
-        .expect("file copied");
+    fs::copy(
+        fastworker_tests::binary::root().join(folder).join("requirements.txt"),
+        sources.path().join("requirements.txt"),
+    )
+    .expect("file copied");
     let module = build_copy(sources.path(), "examples/tasks/python-postgres/visits.py", "visits.py");
     let password = data.path().join("password");
     let (tcp, port) = (format!("127.0.0.1:{}", server.port()), format!("PGPORT={}", server.port()));
