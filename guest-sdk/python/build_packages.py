@@ -3,7 +3,8 @@
     build_packages.py FOLDER REQUIREMENTS
 
 Installs what the file REQUIREMENTS lists into FOLDER, as for Python 3.14 in WebAssembly: wheels in pure Python, in the
-versions that any other computer would get. Packages whose compiled code is optional lose it. Prints one JSON object, with `error` and `hint` if that is not possible.
+versions that any other computer would get. Packages whose compiled code is optional lose it. Prints one JSON object,
+with `error` and `hint` if that is not possible.
 """
 
 import json
@@ -20,16 +21,16 @@ PYTHON = "3.14"
 NOT_FOUND = re.compile(r"^ERROR: No matching distribution found for (.+)$", re.MULTILINE)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PURE_HINT = (
-    "a module takes packages in pure Python only, as wheels: those with compiled code, such as pydantic 2 or numpy, do not "
-    "run in it"
+    "a module takes packages in pure Python only, as wheels: those with compiled code, such as pydantic 2 or numpy, do "
+    "not run in it"
 )
-
-
 # Packages that are nothing without their compiled code.
 ALWAYS_COMPILED = frozenset(
-    "bcrypt cffi cryptography duckdb grpcio h5py lxml matplotlib numpy onnxruntime opencv-python orjson pandas pillow polars "
-    "psycopg-binary psycopg2 psycopg2-binary pyarrow pydantic-core pynng rpds-py scikit-learn scipy tiktoken tokenizers torch "
-    "ujson uvloop xgboost".split()
+    """
+    bcrypt cffi cryptography duckdb grpcio h5py lxml matplotlib numpy onnxruntime opencv-python orjson pandas
+    pillow polars psycopg-binary psycopg2 psycopg2-binary pyarrow pydantic-core pynng rpds-py scikit-learn scipy
+    tiktoken tokenizers torch ujson uvloop xgboost
+    """.split()
 )
 
 

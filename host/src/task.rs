@@ -93,6 +93,7 @@ pub struct Task {
     /// The version of the module that ran its last attempt; none before its end.
     pub module_version: Option<ModuleVersion>,
     /// What its last attempt used; none before its end.
+    #[serde(default)]
     pub usage: Option<Box<Usage>>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,

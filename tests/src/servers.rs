@@ -1,7 +1,7 @@
 //! Servers that tests control, for guests that reach outside of their sandbox. Each connection has its own thread.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -69,14 +69,9 @@ impl Server {
     /// An HTTP server that calls `serve` with the first line and the headers of each request.
     pub fn http(serve: impl Fn(&str, &mut TcpStream, &Counter) + Send + Sync + 'static) -> Self {
         Self::tcp(move |mut stream, connections| {
-            let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if !matches!(reader.read_line(&mut head), Ok(1..)) {
-                    return;
-                }
+            if let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
+                serve(&String::from_utf8_lossy(&head), &mut stream, connections);
             }
-            serve(&head, &mut stream, connections);
         })
     }
 
@@ -94,6 +89,17 @@ impl Server {
     pub fn connections(&self) -> &Counter {
         &self.connections
     }
+}
+
+/// Reads up to these bytes; none if the connection ends before them.
+pub fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut next = [0];
+    while !bytes.ends_with(end) {
+        stream.read_exact(&mut next).ok()?;
+        bytes.push(next[0]);
+    }
+    Some(bytes)
 }
 
 /// Sends a response with this body.

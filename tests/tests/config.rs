@@ -103,7 +103,7 @@ fn all_errors_of_a_file_are_reported_at_once_with_their_lines() {
 }
 
 #[test]
-fn the_file_is_found_in_the_configuration_folder_and_never_in_the_current_one() {
+fn the_file_is_found_in_the_configuration_folder_only() {
     let (config, current) = (folder(), folder());
     fs::write(current.path().join("fastworker.toml"), "this is not TOML").expect("file written");
     let run = |config: &Path| {

@@ -529,6 +529,7 @@ fn unexpected_outcomes_change_nothing() {
         lease: LeaseId(lease),
         outcome: Some(Outcome::Success { result: Json::parse("-1").expect("valid JSON"), follow_ups: Vec::new() }),
         ran_us: u64::MAX,
+        usage: [u64::MAX; 6].into(),
         version: None,
         reports: vec![Report::Log { level: LogLevel::Error, message: "forged".into() }],
         metadata: Json::parse("[1]").expect("valid JSON"),

@@ -129,7 +129,7 @@ fn a_task_goes_only_to_workers_that_grant_what_it_needs() {
         .start();
     let call = ["submit", "--task-name", "add", "--args", "1", "2"];
     let mut transcript = Transcript::new();
-    transcript.add(&cluster.cli(call).with_code(1));
+    transcript.add(&cluster.cli(call).with_code(5));
     assert_eq!(cluster.cli(["submit", "--task-name", "multiply", "--args", "3", "2"]).with_code(0).stdout, "6\n");
 
     let grant = |command: &std::process::Command| {

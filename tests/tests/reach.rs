@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 mod files;
 #[path = "reach/http.rs"]
 mod http;
+#[path = "reach/redis.rs"]
+mod redis;
 #[path = "reach/secrets.rs"]
 mod secrets;
 #[path = "reach/sockets.rs"]

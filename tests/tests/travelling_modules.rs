@@ -168,6 +168,7 @@ async fn subworkers_of_one_machine_transfer_a_module_once() {
         cluster.launch_subworker(id);
     }
     for worker in &mut cluster.subworkers {
+        worker.wait_until_ready();
         worker.wait_until_loaded();
     }
     assert_eq!(folders.taken().len(), 1, "no copies are left");
@@ -196,6 +197,7 @@ async fn only_the_named_modules_are_taken_and_own_files_come_first() {
             command.get_envs().for_each(|(name, value)| drop(value.map(|value| with.env(name, value))));
             with
         });
+        worker.wait_until_ready();
         worker.wait_until_loaded();
     };
     start(&mut cluster, "some", &["--modules-from", "control-plane:one,three,four"]);
@@ -206,10 +208,13 @@ async fn only_the_named_modules_are_taken_and_own_files_come_first() {
     assert!(log.contains("four") && log.contains("has no modules of these names"), "{log}");
     let own = own.to_str().expect("text");
     start(&mut cluster, "both", &["--modules-from", "control-plane", "--task-modules", own]);
-    let both = modules_of(&client, "both").await;
-    let live: Vec<(&str, bool)> =
-        both.values().filter(|module| is_live(module)).map(|module| (&*module.name, module.is_taken())).collect();
-    assert_eq!(live, [("one", true), ("three", true), ("two", false)]);
+    let workers = client.list_tasks().await.expect("reply expected");
+    let both = &workers.iter().find(is_of("both")).expect("connected").modules;
+    let live: BTreeMap<&str, bool> =
+        both.iter().filter(|module| is_live(module)).map(|module| (&*module.name, module.is_taken())).collect();
+    assert_eq!(live, BTreeMap::from([("one", true), ("three", true), ("two", false)]));
+    let refused = both.iter().find(|module| module.is_taken() && module.name == "two").expect("listed");
+    assert!(refused.last_error.is_some(), "{refused:?}");
     assert_eq!(expect_success(&call(&client, "two").await), "\"own\"");
     start(&mut cluster, "files", &["--task-modules", own]);
     assert_eq!(modules_of(&client, "files").await.len(), 1);

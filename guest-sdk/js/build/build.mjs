@@ -41,7 +41,7 @@ export async function bundleModule(path, tools) {
   const tasks = findTasks(ts, program, report);
   const { code, places, files, warnings } = await bundle(esbuild, { entry, start: START, tasks, resolveSdk });
   warnings.forEach((warning) => report.warn(warning.text, warning.at));
-  if (tasks.length === 0) throw noTasks(path);
+  if (tasks.length === 0) throw noTasks();
   reportTypeErrors(ts, program, report);
   const asked = engineOf(entry);
   const { reason: needed, fetches } = needsOf(ts, program, tasks, files, report);
@@ -65,8 +65,8 @@ function resolveSdk(path) {
   return { errors: [{ text, notes: [{ text: 'import it in the test only' }] }] };
 }
 
-function noTasks(path) {
-  return new BuildError(`${path} registers no task`, {
+function noTasks() {
+  return new BuildError('no task is registered', {
     hint: "register one: import { task } from 'fastworker'; task('add', (x: number, y: number) => x + y)",
   });
 }

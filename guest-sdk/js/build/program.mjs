@@ -64,11 +64,14 @@ export function placeOf(file, position, root = process.cwd()) {
   return `${relative(root, file.fileName) || file.fileName}:${line + 1}:${character + 1}`;
 }
 
+// "Cannot find name 'process'" and the like: what is absent is said in other words.
+const NAMES_OF_NODE = [2580, 2591];
+
 /** The type errors in the author's TypeScript files, as texts with places. */
 export function typeErrors(ts, program) {
   const files = authorFiles(program);
   const diagnostics = files.flatMap((file) => program.getSemanticDiagnostics(file));
-  return diagnostics.map((diagnostic) => ({
+  return diagnostics.filter(({ code }) => !NAMES_OF_NODE.includes(code)).map((diagnostic) => ({
     text: ts.flattenDiagnosticMessageText(diagnostic.messageText, ' '),
     code: diagnostic.code,
     at: diagnostic.file === undefined ? undefined : placeOf(diagnostic.file, diagnostic.start),

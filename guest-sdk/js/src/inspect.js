@@ -119,12 +119,13 @@ function errorText(error, parents) {
   const name = errorName(error);
   const title = error.message === '' ? name : `${name}: ${error.message}`;
   const stack = typeof error.stack === 'string' ? error.stack.trimEnd() : '';
-  const frames = stack.startsWith(String(error.name)) ? stack.slice(stack.search(/\n\s+at |$/)) : `\n${indented(stack)}`;
+  const frames = stack.startsWith(String(error.name)) ? stack.slice(stack.search(/\n\s+at |$/)) : indented(stack);
   const text = (title + frames).trimEnd();
   const errors = Array.isArray(error.errors) ? error.errors.map((each) => `\n  ${inspectAt(each, [...parents, error], true)}`) : [];
   return text + errors.join('');
 }
 
 function indented(stack) {
-  return stack.split('\n').map((line) => `    ${line.trim().replace(/^(?!at )/, 'at ')}`).join('\n');
+  const frames = stack === '' ? [] : stack.split('\n');
+  return frames.map((line) => `\n    ${line.trim().replace(/^(?!at )/, 'at ')}`).join('');
 }

@@ -16,7 +16,7 @@ import traceback
 import types
 from collections.abc import Iterable, Iterator
 
-from . import failure, loop, output, run
+from . import failure, loop, no_tls, output, run
 from .tasks.registry import task_registry
 
 # Looked up by name at run time, so that no import statement shows them.
@@ -104,8 +104,7 @@ def modules(*names: str) -> None:
             importlib.import_module(name)
     base = {path for path in map(_file, list(sys.modules.values())) if path}
     try:
-        for name in names:
-            importlib.import_module(name)
+        _import_users(names)
     except BaseException as error:
         _explain(error)
         raise SystemExit(1) from None
@@ -120,6 +119,20 @@ def modules(*names: str) -> None:
     if not task_registry.list_tasks():
         print(f"no task in {', '.join(names)}: write @task above a function", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _import_users(names: tuple[str, ...]) -> None:
+    """Imports the user's modules; again with a stand-in for `ssl` if they need it."""
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "_ssl":
+            raise
+        no_tls.install()
+        # The one that failed is executed again, and its tasks replace those of the same names.
+        for name in names:
+            importlib.import_module(name)
 
 
 def finish(notes: str) -> None:

@@ -7,7 +7,7 @@ Schema cannot say, such as a date that does not exist.
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 _FOUND_MAX = 60
 
@@ -63,7 +63,7 @@ class Shape:
 class Plain(Shape):
     """A value that JSON has as well: none, bool, int, float, str, or a subclass of these."""
 
-    _TYPES = {
+    _TYPES: ClassVar = {
         type(None): ("null", "null"),
         bool: ("boolean", "boolean"),
         int: ("integer", "integer"),

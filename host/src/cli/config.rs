@@ -42,7 +42,7 @@ struct CheckCommand {
 pub(super) enum ValueSource {
     Default,
     /// A line of the file.
-    Line(usize),
+    FileLine(usize),
     Variable(String),
 }
 
@@ -90,7 +90,7 @@ fn option_values(section: &'static str, file: &ConfigFile) -> Result<Vec<OptionV
                 (Some(value), ValueSource::Variable(name))
             }
             None => match file.option(section, option.name()) {
-                Some(set) => (Some(set.values.join(", ")), ValueSource::Line(set.line)),
+                Some(set) => (Some(set.values.join(", ")), ValueSource::FileLine(set.line)),
                 None => (default(option.0), ValueSource::Default),
             },
         };

@@ -68,7 +68,7 @@ impl DevCommand {
         if self.serve {
             return self.serve(file);
         }
-        if let Some(option) = self.option_of_serve() {
+        if let Some(option) = Self::option_of_serve() {
             return Err(CliError::new(EXIT_USAGE, format!("--{option} is an option of --serve"))
                 .hint("add --serve, or omit it"));
         }
@@ -108,7 +108,7 @@ impl DevCommand {
     }
 
     /// An option on the command line that has an effect with --serve only.
-    fn option_of_serve(&self) -> Option<String> {
+    fn option_of_serve() -> Option<String> {
         let longs = |command: Command| -> Vec<String> {
             command.get_arguments().filter_map(|option| option.get_long().map(str::to_owned)).collect()
         };

@@ -53,7 +53,7 @@ pub(super) enum GrantSource {
     /// A variable.
     Variable(String),
     /// A line of the configuration file.
-    Line(usize),
+    FileLine(usize),
 }
 
 /// A grant that has effect.
@@ -88,7 +88,7 @@ impl GrantOptions {
         let kept = file.grants.iter().filter(|it| !is_replaced(&it.module, it.grant.kind())).map(|it| SourcedGrant {
             module: it.module.clone(),
             grant: it.grant.clone(),
-            source: GrantSource::Line(it.line),
+            source: GrantSource::FileLine(it.line),
         });
         let mut grants: Vec<SourcedGrant> = kept.collect();
         grants.extend(given);

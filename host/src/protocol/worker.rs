@@ -100,6 +100,7 @@ pub struct Ended {
     /// Run time of the attempt, in microseconds.
     pub ran_us: u64,
     /// What the attempt used.
+    #[serde(default)]
     pub usage: Usage,
     /// The version of the module that ran it.
     pub version: Option<ModuleVersion>,

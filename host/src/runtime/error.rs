@@ -95,7 +95,7 @@ pub enum ModuleError {
         reason: String,
     },
     /// It imports an interface that nothing provides.
-    #[error("the module imports {interface}, {problem}")]
+    #[error("the module imports {interface}, but {problem}")]
     Import {
         /// The interface.
         interface: String,

@@ -101,7 +101,7 @@ fn inspect(runtime: &Inner, path: &Path) -> Result<Inspection, ModuleError> {
         inspection.compiled = Some(CompileCost { time: started.elapsed(), memory: code.compile_memory });
     }
     (inspection.exports, inspection.imports) = interfaces_of(runtime, &code);
-    inspection.module = load::load_code(runtime, path, &bytes, code, &job);
+    inspection.module = load::load_code(runtime, path, &bytes, &code, &job);
     inspection.instantiation = inspection.module.as_ref().ok().and_then(|module| instantiation_time(runtime, module));
     Ok(inspection)
 }

@@ -65,7 +65,7 @@ pub(super) fn load_bytes<'a>(
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
-    load_code(runtime, path, bytes, code, job)
+    load_code(runtime, path, bytes, &code, job)
 }
 
 /// Loads the compiled code of the bytes that were read from `path`.
@@ -73,13 +73,13 @@ pub(super) fn load_code<'a>(
     runtime: &'a Inner,
     path: &Path,
     bytes: &[u8],
-    code: Code,
+    code: &Code,
     job: &CompileJob<'a>,
 ) -> Result<Module, ModuleError> {
     job.release_permit();
     job.lower_priority();
     let hash = blake3::hash(bytes);
-    let registered = match instantiate_and_register(runtime, path, &code) {
+    let registered = match instantiate_and_register(runtime, path, code) {
         // Cached code that no engine accepts.
         Err(ModuleError::Invalid(_)) if code.is_cached => {
             let code = runtime.cache.compile(runtime, &hash, bytes, job)?;
@@ -205,15 +205,22 @@ fn component_module(
     let command = program::command(component);
     let functions =
         if exports.is_none() { Exported::of(engine, component, &module_name(path)) } else { Exported::default() };
-    if exports.is_none() && command.is_none() && functions.tasks.is_empty() {
-        return Err(no_tasks(component::exports(engine, component), functions.not_callable));
-    }
     let imports = component::imports(engine, component);
     let reach = runtime.reach(path, &imports)?;
     let mode = component::call_mode(engine, component);
     let mode = if reach.io().is_some() { CallMode::Async } else { mode };
+    // First of all, as a component for another host also has other exports.
     let pre = profile.linker(mode).instantiate_pre(component);
     let pre = pre.map_err(|error| not_linked(engine, component, &error))?;
+    if exports.is_none() {
+        let names = component::exports(engine, component);
+        if let Some(problem) = mismatch::of_exports(&names) {
+            return Err(ModuleError::Contract(problem));
+        }
+        if command.is_none() && functions.tasks.is_empty() {
+            return Err(no_tasks(names, functions.not_callable));
+        }
+    }
     let prepared = PreparedModule::new(Prepared::Component(pre.clone()), mode, reach);
     let mut not_callable = functions.not_callable.clone();
     let (entry, tasks) = match (exports, command) {
@@ -267,9 +274,6 @@ impl Inner {
 }
 
 fn no_tasks(exports: Vec<String>, not_callable: Vec<NotCallable>) -> ModuleError {
-    if let Some(problem) = mismatch::of_exports(&exports) {
-        return ModuleError::Contract(problem);
-    }
     match not_callable.into_iter().next() {
         Some(NotCallable { name, reason }) => ModuleError::NotCallable { name, reason },
         None => ModuleError::NoTasks { exports },
@@ -299,7 +303,11 @@ fn register(
 ) -> Result<Vec<TaskInfo>, ModuleError> {
     let call = TypedCall { pre, export: &exports.register, params: (), results: PhantomData::<RegisterResults> };
     let (descriptors,) = load_call(runtime, prepared, call)?;
-    let tasks = descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>();
+    let tasks = descriptors.into_iter().map(contract_v1::task_info);
+    let tasks: Vec<TaskInfo> = match prepared.reach.mask() {
+        Some(mask) => tasks.map(|task| mask.task(task)).collect(),
+        None => tasks.collect(),
+    };
     check_names(&tasks)?;
     Ok(tasks)
 }
@@ -315,7 +323,11 @@ fn load_call<C: GuestCall>(runtime: &Inner, prepared: &PreparedModule, call: C) 
         Err(error) if ending::is_refused_by_engine(&error, end.store.data()) => {
             Err(ModuleError::Unfit(explain(&error)))
         }
-        Err(error) => Err(ModuleError::Register(ending::aborted(&error, end.store.data()).message)),
+        Err(error) => {
+            let message = ending::aborted(&error, end.store.data()).message;
+            let masked = prepared.reach.mask().map(|mask| mask.text(&message).into_owned());
+            Err(ModuleError::Register(masked.unwrap_or(message)))
+        }
     }
 }
 

@@ -69,22 +69,24 @@ pub(super) fn of_import(interface: &str) -> String {
         return if name.starts_with(CONTRACT) { other_contract(version) } else { other_wasi(version) };
     }
     if !name.contains(':') {
-        return "which is no interface: a component imports from the host only interfaces, such as wasi:cli/environment"
+        return "it is no interface: a component imports from the host only interfaces, such as wasi:cli/environment"
             .to_owned();
     }
     match did_you_mean(name, INTERFACES) {
-        Some(suggestion) => format!("which nothing here provides: {suggestion}"),
-        None => "which nothing here provides: compose the module with a component that exports it, as with `wac plug`"
+        Some(suggestion) => format!("nothing here provides it: {suggestion}"),
+        None => "nothing here provides it: compose the module with a component that exports it, as with `wac plug`"
             .to_owned(),
     }
 }
 
 fn other_contract(version: &str) -> String {
     if is_newer(version, CONTRACT_VERSION) {
-        format!("a newer contract than {CONTRACT_VERSION}, which this fastworker has: update fastworker on this worker")
+        format!(
+            "it is a newer contract than {CONTRACT_VERSION}, which this fastworker has: update fastworker on this worker"
+        )
     } else {
         format!(
-            "an older contract than {CONTRACT_VERSION}, which this fastworker has: build the module with the present SDK"
+            "it is an older contract than {CONTRACT_VERSION}, which this fastworker has: build the module with the present SDK"
         )
     }
 }
@@ -92,11 +94,11 @@ fn other_contract(version: &str) -> String {
 fn other_wasi(version: &str) -> String {
     if is_newer(version, WASI_VERSION) && !version.starts_with("0.2") {
         format!(
-            "a newer WASI than {WASI_VERSION}, which this fastworker has: build the module for WASI {WASI_VERSION}, such as wasm32-wasip2"
+            "it is a newer WASI than {WASI_VERSION}, which this fastworker has: build the module for WASI {WASI_VERSION}, such as wasm32-wasip2"
         )
     } else {
         format!(
-            "an older or unreleased WASI than {WASI_VERSION}, which this fastworker has: build the module with a present toolchain"
+            "it is an older or unreleased WASI than {WASI_VERSION}, which this fastworker has: build the module with a present toolchain"
         )
     }
 }
@@ -116,9 +118,9 @@ pub(super) fn of_exports(exports: &[String]) -> Option<String> {
     let tasks = exports.iter().find(|export| split(export).0 == format!("{CONTRACT}/tasks"))?;
     let version = split(tasks).1;
     Some(if version == CONTRACT_VERSION {
-        format!("{tasks} is not complete: it has {}", CONTRACT_EXPORTS.join(", and "))
+        format!("{tasks} must have {}", CONTRACT_EXPORTS.join(", and "))
     } else {
-        format!("the module exports {tasks}, {}", other_contract(version))
+        format!("the module exports {tasks}, but {}", other_contract(version))
     })
 }
 
@@ -147,12 +149,12 @@ mod tests {
     fn a_mismatch_names_what_is_near_and_what_to_do() {
         for (interface, words) in [
             ("fastworker:task/host@2.0.0", "a newer contract than 1.0.0"),
-            ("fastworker:task/host@0.9.0", "an older contract than 1.0.0"),
+            ("fastworker:task/host@0.9.0", "it is an older contract than 1.0.0"),
             ("wasi:cli/stdout@0.3.0-rc-2025", "a newer WASI than 0.2"),
             ("wasi:cli/stdout@0.2.0-rc-2023-11-10", "an older or unreleased WASI"),
             ("wasi:cli/environmant@0.2.0", "did you mean 'wasi:cli/environment'"),
             ("mine:own/thing", "compose the module"),
-            ("env", "which is no interface"),
+            ("env", "it is no interface"),
         ] {
             let message = of_import(interface);
             assert!(message.contains(words), "{interface}: {message}");

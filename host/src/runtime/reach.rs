@@ -39,7 +39,8 @@ use super::{
     output::Output,
 };
 
-/// Maximum handles of a guest that has files or connections, as each may take a file descriptor of this process.
+/// Maximum handles of a guest that has files or connections, as each may take a file descriptor of this process, or
+/// that imports `wasi:http`, as each may take tens of kilobytes.
 const IO_HANDLES_MAX: usize = 1000;
 
 /// What the guests of one module reach.
@@ -50,6 +51,8 @@ pub(super) struct Reach {
     mask: Option<Arc<Mask>>,
     /// The runtime in which attempts wait, if they may have files or connections.
     io: Option<Handle>,
+    /// Maximum handles of one attempt.
+    handles_max: usize,
 }
 
 /// A granted folder cannot be opened.
@@ -63,7 +66,8 @@ pub struct FolderUnavailable {
 impl Reach {
     /// No reach at all.
     pub(super) fn none() -> Self {
-        Self { grants: Arc::default(), limits: NetworkLimits::default(), mask: None, io: None }
+        let limits = NetworkLimits::default();
+        Self { grants: Arc::default(), limits, mask: None, io: None, handles_max: HANDLES_MAX }
     }
 
     /// The reach of a module with these grants, which imports these interfaces.
@@ -73,7 +77,7 @@ impl Reach {
     pub(super) fn new(grants: Arc<Grants>, limits: NetworkLimits) -> Result<Self, FolderUnavailable> {
         grants.dirs.iter().try_for_each(|dir| std::fs::read_dir(&dir.host).map(drop).map_err(unavailable(dir)))?;
         let mask = Mask::new(grants.secrets.iter().map(|secret| &secret.value)).map(Arc::new);
-        Ok(Self { grants, limits, mask, io: None })
+        Ok(Self { grants, limits, mask, io: None, handles_max: HANDLES_MAX })
     }
 
     /// Sets up the runtime in which attempts wait, if a module with these imports can use the grants.
@@ -87,7 +91,8 @@ impl Reach {
         let has_http = !self.grants.http.is_empty() && imports("wasi:http/");
         let has_tcp = !self.grants.tcp.is_empty() && imports("wasi:sockets/");
         let io = (has_files || has_http || has_tcp).then(|| runtime.handle()).transpose()?;
-        Ok(Self { io, ..self })
+        let handles_max = if io.is_some() || imports("wasi:http/") { IO_HANDLES_MAX } else { HANDLES_MAX };
+        Ok(Self { io, handles_max, ..self })
     }
 
     /// The runtime in which attempts wait; none if they have neither files nor connections.
@@ -102,7 +107,7 @@ impl Reach {
 
     /// Maximum handles of one attempt.
     pub(super) fn handles_max(&self) -> usize {
-        if self.io.is_some() { IO_HANDLES_MAX } else { HANDLES_MAX }
+        self.handles_max
     }
 
     /// The environment variables of the guests.

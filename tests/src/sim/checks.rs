@@ -418,7 +418,7 @@ impl Checks {
         let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
         let workers = state.registry().iter().count();
         let due = totals.unfinished.saturating_sub(placed);
-        let timers = due + totals.parked + 2 * totals.sessions + slots + 2 * workers + 3;
+        let timers = due + totals.parked + 2 * totals.sessions + slots + 3 * workers + 3;
         ensure(
             totals.unfinished <= limits.tasks_max
                 && totals.bytes <= limits.bytes_max
@@ -438,7 +438,9 @@ impl Checks {
     /// Checks that every reply target held by the state is parked.
     pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
         let slots = |worker: &fastworker::control_plane::worker_registry::WorkerRecord<Ticket>| {
-            worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
+            worker.slots.values().filter(|slot| slot.parked.is_some()).count()
+                + usize::from(worker.beat.is_some())
+                + usize::from(worker.module_query.is_some())
         };
         let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();
         let totals = state.stats();

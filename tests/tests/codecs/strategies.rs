@@ -15,7 +15,7 @@ use fastworker::{
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
         ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec, Task,
-        TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown,
+        TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown, Usage,
         schedule::{Overlap, When},
     },
 };
@@ -130,6 +130,10 @@ pub(super) fn reports() -> impl Strategy<Value = Report> {
     prop_oneof![log, progresses().prop_map(Report::Progress)]
 }
 
+fn usages() -> impl Strategy<Value = Usage> {
+    any::<[u64; 6]>().prop_map(Usage::from)
+}
+
 pub(super) fn tasks() -> impl Strategy<Value = Task> {
     let moments = || option::of(moments());
     let when = (self::moments(), moments(), moments());
@@ -138,7 +142,8 @@ pub(super) fn tasks() -> impl Strategy<Value = Task> {
     let end = (option::of(documents()), option::of(text()), option::of(progresses()), any::<u32>());
     let version = option::of(any::<u64>().prop_map(ModuleVersion));
     let kind = option::of(open(ErrorKind::ALL.to_vec()));
-    let more = (kind, option::of(text()), moments(), any::<bool>(), version, option::of(deliveries()), metadata());
+    let last = (option::of(deliveries()), metadata(), option::of(usages()));
+    let more = (kind, option::of(text()), moments(), any::<bool>(), version, last);
     (ids(), what, when, status, end, more).prop_map(
         |(id, (name, args, kwargs), (created_at, started_at, completed_at), (status, priority), end, more)| Task {
             id,
@@ -160,8 +165,9 @@ pub(super) fn tasks() -> impl Strategy<Value = Task> {
             offered: more.3,
             unknown_until: more.2,
             module_version: more.4,
-            callback: more.5.map(Box::new),
-            metadata: more.6,
+            usage: more.5.2.map(Box::new),
+            callback: more.5.0.map(Box::new),
+            metadata: more.5.1,
         },
     )
 }
@@ -172,8 +178,9 @@ pub(super) fn results() -> impl Strategy<Value = Arc<TaskResult>> {
     let status = open(TaskStatus::ALL.to_vec());
     let when = (moments(), moments());
     let by = (option::of(text()), any::<u32>(), option::of(any::<u64>().prop_map(ModuleVersion)));
-    (ids(), status, end, when, by, option::of(deliveries()), metadata()).prop_map(
-        |(task_id, status, (result, error, error_kind), when, by, callback, metadata)| {
+    let last = (option::of(deliveries()), metadata(), option::of(usages()));
+    (ids(), status, end, when, by, last).prop_map(
+        |(task_id, status, (result, error, error_kind), when, by, (callback, metadata, usage))| {
             let (worker_id, attempts, module_version) = by;
             let (started_at, completed_at) = when;
             // A success has a result, if only null.
@@ -189,6 +196,7 @@ pub(super) fn results() -> impl Strategy<Value = Arc<TaskResult>> {
                 worker_id,
                 attempts,
                 module_version,
+                usage: usage.map(Box::new),
                 callback: callback.map(Box::new),
                 metadata,
             })
@@ -484,16 +492,16 @@ pub(super) fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         },
     );
     let version = option::of(any::<u64>().prop_map(ModuleVersion));
-    let ended = (leases(), option::of(outcomes()), any::<u64>(), version, vec(reports(), 0..3), metadata()).prop_map(
-        |(lease, outcome, ran_us, version, reports, metadata)| Ended {
+    let ended = (leases(), option::of(outcomes()), any::<u64>(), usages(), version, vec(reports(), 0..3), metadata())
+        .prop_map(|(lease, outcome, ran_us, usage, version, reports, metadata)| Ended {
             lease,
             outcome,
             ran_us,
+            usage,
             version,
             reports,
             metadata,
-        },
-    );
+        });
     let work = (uuids(), any::<u32>(), any::<u64>(), vec(ended, 0..3), any::<u32>())
         .prop_map(|(worker, slot, sequence, ended, capacity)| Work { worker, slot, sequence, ended, capacity });
     let note = (uuids(), any::<u64>(), vec((leases(), reports()), 0..3), vec(leases(), 0..3))

@@ -89,6 +89,10 @@ fn no_path_leads_out_of_a_granted_folder() {
         assert!(run(&refs(&grant), "read_file", &json!([path])).result.is_null(), "read {path}");
         assert!(run(&refs(&grant), "list_folder", &json!([format!("{path}/..")])).result.is_null(), "listed {path}");
         expect_error(&refs(&grant), "write_file", &json!([path, "changed"]));
+        // A link itself is in the folder, and may be moved within it.
+        if path.ends_with("link") {
+            continue;
+        }
         for way in ["link", "rename"] {
             expect_error(&refs(&grant), "change", &json!([way, path, "/data/sub/new"]));
             expect_error(&refs(&grant), "change", &json!([way, "/data/inside", format!("{path}/new")]));
@@ -150,7 +154,7 @@ fn errors_of_the_file_system_reach_the_guest() {
 fn the_number_of_open_files_is_bounded() {
     let folders = Folders::new();
     let grant = folders.grant(":ro");
-    assert_eq!(expect_result(&refs(&grant), "open_often", &json!(["/data/inside", 300])), json!([300, ""]));
+    assert_eq!(expect_result(&refs(&grant), "open_often", &json!(["/data/inside", 100])), json!([100, ""]));
     let ended = run(&refs(&grant), "open_often", &json!(["/data/inside", 5000]));
     assert!(ended.result[0].as_u64().is_none_or(|count| count <= 1000), "{ended:?}");
 }

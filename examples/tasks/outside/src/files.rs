@@ -7,6 +7,7 @@ use std::{env, fs, io};
 
 use fastworker_guest::task;
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn text(error: io::Error) -> String {
     error.to_string()
 }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use fastworker_guest::context::{follow_up, progress};
 use fastworker_guest::{TaskError, info, task};
 
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the log has what a task prints")]
 /// Writes the variable to the log, to stdout in two parts, to stderr, to the progress and to a follow-up task; then
 /// returns it or fails with it.
 #[task]

@@ -86,7 +86,10 @@ fn exchange(address: IpAddress, port: u16, text: &str) -> Result<String, String>
     let mut received = Vec::new();
     loop {
         match input.blocking_read(64 << 10) {
-            Ok(bytes) => received.extend_from_slice(&bytes),
+            // The start is enough.
+            Ok(bytes) => {
+                received.extend_from_slice(&bytes[..bytes.len().min(1000_usize.saturating_sub(received.len()))])
+            }
             Err(StreamError::Closed) => return Ok(String::from_utf8_lossy(&received).into_owned()),
             Err(StreamError::LastOperationFailed(error)) => return Err(error.to_debug_string()),
         }

@@ -1,6 +1,6 @@
 //! The protocol of Redis (RESP 2): a command is a list of strings, and has one reply.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde::Serialize;
@@ -17,7 +17,7 @@ const LINE_MAX: u64 = 64 << 10;
 /// A reply, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// There is no such value.
     None,
     /// A number.
@@ -30,7 +30,7 @@ pub enum Reply {
 
 /// There is no reply.
 #[derive(Debug)]
-pub enum ReplyError {
+pub(crate) enum ReplyError {
     /// The server refused the command.
     Refused(String),
     /// The connection failed.
@@ -56,13 +56,13 @@ impl From<io::Error> for ReplyError {
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Connection<S: Read + Write> {
+pub(crate) struct Connection<S: Read + Write> {
     stream: BufReader<S>,
 }
 
 impl<S: Read + Write> Connection<S> {
     /// Uses this stream.
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 
@@ -70,10 +70,11 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// # Errors
     /// [`ReplyError`] if the server refuses the command or the connection fails.
-    pub fn command(&mut self, words: &[&str]) -> Result<Reply, ReplyError> {
+    pub(crate) fn command(&mut self, words: &[&str]) -> Result<Reply, ReplyError> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
+            // A string takes all.
+            let _ = write!(request, "${}\r\n{word}\r\n", word.len());
         }
         let stream = self.stream.get_mut();
         stream.write_all(request.as_bytes())?;

@@ -58,7 +58,9 @@ pub(in crate::cli) struct Build<'a> {
     pub(super) source: &'a Source,
     pub(super) missing: MissingTools,
     pub(super) output: &'a dyn BuildOutput,
-    pub(super) scratch: ScratchFolder,
+    /// The folder `fastworker` in the user's cache folder.
+    caches: PathBuf,
+    scratch: ScratchFolder,
 }
 
 impl<'a> Build<'a> {
@@ -67,7 +69,9 @@ impl<'a> Build<'a> {
         missing: MissingTools,
         output: &'a dyn BuildOutput,
     ) -> Result<Self, CliError> {
-        Ok(Self { source, missing, output, scratch: ScratchFolder::new(&cache_folder()?.join("build"))? })
+        let caches = cache_folder()?;
+        let scratch = ScratchFolder::new(&caches.join("build"))?;
+        Ok(Self { source, missing, output, caches, scratch })
     }
 
     /// Finds pinned tools, or installs them if that was asked for, in the order of `wanted`.
@@ -91,7 +95,7 @@ impl<'a> Build<'a> {
     /// # Errors
     /// If it cannot be unpacked.
     pub(super) fn sdk(&self, language: Language) -> Result<PathBuf, CliError> {
-        sdk::unpack(language)
+        sdk::unpack(language, &self.caches)
     }
 
     /// A folder for the files of this build. It is empty at first, and removed afterwards.
@@ -105,7 +109,7 @@ impl<'a> Build<'a> {
     /// # Errors
     /// If it cannot be created.
     pub(super) fn cache(&self, name: &str) -> Result<PathBuf, CliError> {
-        let folder = cache_folder()?.join("build").join(name);
+        let folder = self.caches.join("build").join(name);
         fs::create_dir_all(&folder).map_err(|error| cannot("create", &folder, &error))?;
         Ok(folder)
     }
@@ -138,13 +142,14 @@ impl<'a> Build<'a> {
         self.output.note(note);
     }
 
-    /// Writes a file, with its folder.
+    /// Writes a file, with its folder. A relative path is one in the folder for the files of this build.
     ///
     /// # Errors
     /// If it cannot be written.
     pub(super) fn write(&self, path: &Path, text: &str) -> Result<(), CliError> {
-        let written = fs::create_dir_all(path.parent().unwrap_or(path)).and_then(|()| fs::write(path, text));
-        written.map_err(|error| cannot("write", path, &error))
+        let path = self.scratch().join(path);
+        let written = fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| cannot("write", &path, &error))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Builds TypeScript and JavaScript.
 //!
-//! The SDK's own build does the work, in Node: it reads the signatures of the tasks from the source, bundles it with its
-//! packages, and chooses the engine; then the engine's tool makes a component of the bundle. The author's code runs in
-//! the sandbox of the engine only.
+//! The SDK's own build does the work, in Node: it reads the signatures of the tasks from the source, bundles it with
+//! its packages, and chooses the engine; then the engine's tool makes a component of the bundle. The author's code runs
+//! in the sandbox of the engine only.
 
 use std::{path::Path, process::Command};
 
@@ -30,8 +30,8 @@ static SMALL: Tool = Tool {
 static COMPLETE: Tool = Tool {
     name: "componentize-js",
     version: "0.23.0",
-    download_mb: 110,
-    disk_mb: 350,
+    download_mb: 60,
+    disk_mb: 215,
     installer: Installer::Npm {
         manifest: include_str!("../../../sdk/js/tools/complete/package.json"),
         lock: include_str!("../../../sdk/js/tools/complete/package-lock.json"),

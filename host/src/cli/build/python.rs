@@ -114,7 +114,7 @@ fn componentize(
 ) -> Result<(), CliError> {
     let app = build.scratch().join("app");
     build.write(&app.join(format!("{APP}.py")), &app_source(&plan.modules))?;
-    // Without it, the packages of the environment of whoever builds would be part of the module.
+    // Without it, componentize-py would add the packages of the user's environment to the module.
     let no_packages = build.scratch().join("environment");
     let folder = no_packages.join("lib/site-packages");
     fs::create_dir_all(&folder).map_err(|error| cannot("create", &folder, &error))?;
@@ -155,7 +155,8 @@ fn root_as_given(build: &Build<'_>, plan: &Plan) -> PathBuf {
 fn app_source(modules: &[String]) -> String {
     let names: Vec<String> = modules.iter().map(|name| format!("{name:?}")).collect();
     format!(
-        "from fastworker import prepare\n\nprepare.modules({})\n\nfrom fastworker.module import Tasks\n\n\
+        "import sys\n\n# No files beside the user's own.\nsys.dont_write_bytecode = True\n\nfrom fastworker import prepare\n\n\
+         prepare.modules({})\n\nfrom fastworker.module import Tasks\n\n\
          prepare.finish(\"{APP_FOLDER}/notes\")\n",
         names.join(", ")
     )

@@ -13,7 +13,7 @@ use std::{
 
 use include_dir::{Dir, include_dir};
 
-use super::{Language, tools::cache_folder};
+use super::Language;
 use crate::cli::{CliError, EXIT_FAILURE, error::os_message};
 
 /// The SDKs, by [`Language::sdk_name`].
@@ -97,12 +97,12 @@ pub(in crate::cli) fn write(language: Language, folder: &Path) -> io::Result<()>
     Ok(())
 }
 
-/// Unpacks a language's SDK into the user's cache folder, unless it is there, and returns its folder. Its name has the
+/// Unpacks a language's SDK below the folder `caches`, unless it is there, and returns its folder. Its name has the
 /// hash of all files, so a folder of that name is complete and never changes.
 ///
 /// # Errors
 /// If the cache folder cannot be written to.
-pub(super) fn unpack(language: Language) -> Result<PathBuf, CliError> {
+pub(super) fn unpack(language: Language, caches: &Path) -> Result<PathBuf, CliError> {
     let mut hash = blake3::Hasher::new();
     for (path, content) in files(language) {
         let path = path.to_string_lossy();
@@ -111,7 +111,7 @@ pub(super) fn unpack(language: Language) -> Result<PathBuf, CliError> {
     }
     let hash = hash.finalize().to_hex();
     let name = format!("{}-{}-{}", language.sdk_name(), env!("CARGO_PKG_VERSION"), &hash[..16]);
-    let sdks = cache_folder()?.join("sdk");
+    let sdks = caches.join("sdk");
     let folder = sdks.join(&name);
     if folder.is_dir() {
         return Ok(folder);

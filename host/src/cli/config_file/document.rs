@@ -8,7 +8,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{ConfigFile, FileGrant, FileOption, FileSetting, options};
+use super::{
+    ConfigFile, FileGrant, FileOption, FileSetting,
+    options::{self, SectionOption},
+};
 use crate::{
     nearest::did_you_mean,
     runtime::{
@@ -62,17 +65,16 @@ impl<'a> Document<'a> {
             match key.get_ref().as_ref() {
                 GRANTS => self.grants_section(&mut file, value),
                 MODULES => self.modules_section(&mut file, value),
-                name => match options::OPTION_SECTIONS.iter().find(|section| **section == name) {
-                    Some(section) => self.options_section(&mut file, section, value),
-                    None => {
+                name => {
+                    let mut sections = options::OPTION_SECTIONS.into_iter();
+                    if let Some(section) = sections.find(|section| *section == name) {
+                        self.options_section(&mut file, section, value);
+                    } else {
                         let known = options::OPTION_SECTIONS.into_iter().chain([GRANTS, MODULES]);
-                        self.unknown(
-                            key,
-                            known,
-                            "the sections are [control_plane], [subworker], [grants] and [modules.NAME]",
-                        );
+                        let all = "the sections are [control_plane], [subworker], [grants] and [modules.NAME]";
+                        self.unknown(key, known, all);
                     }
-                },
+                }
             }
         }
         self.check_grants(&file);
@@ -120,7 +122,7 @@ impl<'a> Document<'a> {
                     let message = format!("'{name}' belongs in [grants], or in [modules.NAME] for one module");
                     self.error(key, message);
                 } else {
-                    let keys: Vec<String> = known.iter().map(|option| option.key()).collect();
+                    let keys: Vec<String> = known.iter().map(SectionOption::key).collect();
                     if let Some(other) = options::section_with(name) {
                         self.error(key, format!("'{name}' is a key of [{other}], and not of [{section}]"));
                         continue;
@@ -144,12 +146,11 @@ impl<'a> Document<'a> {
     fn grants_section(&mut self, file: &mut ConfigFile, value: &Spanned<DeValue<'a>>) {
         let Some(table) = self.table(value, GRANTS) else { return };
         for (key, value) in table {
-            match GrantKind::ALL.into_iter().find(|kind| key_of(*kind) == key.get_ref().as_ref()) {
-                Some(kind) => self.grants(file, kind, None, value),
-                None => {
-                    let keys = GrantKind::ALL.map(key_of);
-                    self.unknown(key, keys.iter().map(String::as_str), &format!("the keys are {}", keys.join(", ")));
-                }
+            if let Some(kind) = GrantKind::ALL.into_iter().find(|kind| key_of(*kind) == key.get_ref().as_ref()) {
+                self.grants(file, kind, None, value);
+            } else {
+                let keys = GrantKind::ALL.map(key_of);
+                self.unknown(key, keys.iter().map(String::as_str), &format!("the keys are {}", keys.join(", ")));
             }
         }
     }

@@ -1,3 +1,5 @@
+//! The configuration file, read from text.
+
 use super::*;
 
 /// The errors of a file, each as `LINE MESSAGE`, in the order of their lines.

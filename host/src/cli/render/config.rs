@@ -84,7 +84,7 @@ impl<'a> From<&'a ValueSource> for SourceJson<'a> {
     fn from(source: &'a ValueSource) -> Self {
         match source {
             ValueSource::Default => Self { source: "default", variable: None, line: None },
-            ValueSource::Line(line) => Self::line(*line),
+            ValueSource::FileLine(line) => Self::line(*line),
             ValueSource::Variable(name) => Self::variable(name),
         }
     }
@@ -94,7 +94,7 @@ impl<'a> From<&'a GrantSource> for SourceJson<'a> {
     fn from(source: &'a GrantSource) -> Self {
         match source {
             GrantSource::Flag(_) => Self { source: "flag", variable: None, line: None },
-            GrantSource::Line(line) => Self::line(*line),
+            GrantSource::FileLine(line) => Self::line(*line),
             GrantSource::Variable(name) => Self::variable(name),
         }
     }
@@ -161,7 +161,7 @@ fn print_section<const N: usize>(name: &str, columns: [Column; N], rows: &[[Stri
 fn option_row(option: &OptionValue) -> [String; 3] {
     let source = match &option.source {
         ValueSource::Default => "default".to_owned(),
-        ValueSource::Line(line) => format!("line {line}"),
+        ValueSource::FileLine(line) => format!("line {line}"),
         ValueSource::Variable(name) => name.clone(),
     };
     [option.key.clone(), option.value.clone().unwrap_or_default(), source]
@@ -170,7 +170,7 @@ fn option_row(option: &OptionValue) -> [String; 3] {
 fn grant_row(SourcedGrant { module, grant, source }: &SourcedGrant) -> [String; 4] {
     let source = match source {
         GrantSource::Flag(option) => format!("--{option}"),
-        GrantSource::Line(line) => format!("line {line}"),
+        GrantSource::FileLine(line) => format!("line {line}"),
         GrantSource::Variable(name) => name.clone(),
     };
     let module = module.clone().unwrap_or_else(|| "all".to_owned());

@@ -8,7 +8,7 @@ use crate::runtime::{
 /// What the names of grants give to an import, or the options that would. None if it needs no grant.
 pub(super) fn import_note(import: &str, grants: &[String]) -> Option<String> {
     if let Some(problem) = import_problem(import) {
-        return Some(format!("not provided: {problem}"));
+        return Some(problem);
     }
     match ImportAccess::of(import) {
         ImportAccess::Nothing => None,

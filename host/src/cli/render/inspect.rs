@@ -9,17 +9,17 @@ use super::{
     diagnostics::print_error,
     grants,
     json::TaskInfoJson,
-    modules::{Verbosity, print_detail, print_indented, print_task, print_ungranted},
+    modules::{Verbosity, print_detail, print_indented, print_tasks_of},
     output::{print_escaped, print_json},
 };
 use crate::{
     cli::{CliError, EXIT_USAGE},
     runtime::{
-        ModuleError,
+        Module, ModuleError,
         grants::{GrantKind, Grants, ImportAccess},
         inspect::{CompileCost, Inspection, Interface, import_problem},
     },
-    task::{TaskInfo, UngrantedTask},
+    task::{NotCallable, TaskInfo, UngrantedTask},
 };
 
 /// Prefixes of exports that need no types: the contract, and the entry of a program.
@@ -51,8 +51,7 @@ pub(in crate::cli) fn print_inspection(
     print_exports(exports);
     if let Ok(module) = module {
         print_escaped("\ntasks");
-        module.info().tasks.iter().for_each(|task| print_task(task, Verbosity::Full));
-        print_ungranted(module.info(), &[]);
+        print_tasks_of(module.info(), &[], Verbosity::Full);
     }
     let names = granted.names();
     print_escaped(if imports.is_empty() { "\nno imports" } else { "\nimports" });
@@ -157,6 +156,7 @@ struct InspectionJson<'a> {
     grants: Vec<String>,
     tasks: Vec<TaskInfoJson<'a>>,
     ungranted: &'a [UngrantedTask],
+    not_callable: &'a [NotCallable],
     /// Why it cannot be loaded.
     error: Option<String>,
 }
@@ -183,7 +183,7 @@ struct ImportJson<'a> {
 impl<'a> InspectionJson<'a> {
     fn of(path: &'a Path, inspection: &'a Inspection, granted: &Grants) -> Self {
         let grants = granted.names();
-        let info = inspection.module.as_ref().ok().map(|module| module.info());
+        let info = inspection.module.as_ref().ok().map(Module::info);
         let tasks: &[TaskInfo] = info.map_or(&[], |info| &info.tasks);
         Self {
             path,
@@ -207,6 +207,7 @@ impl<'a> InspectionJson<'a> {
             grants,
             tasks: tasks.iter().map(TaskInfoJson::from).collect(),
             ungranted: info.map_or(&[], |info| &info.ungranted),
+            not_callable: info.map_or(&[], |info| &info.not_callable),
             error: inspection.module.as_ref().err().map(ToString::to_string),
         }
     }

@@ -68,13 +68,17 @@ pub(in crate::cli) fn start_logging(levels: &LogLevels, format: LogFormat) {
     }
 }
 
+/// Crates that warn of what guests and their servers do, which is in the log of the task.
+const OF_GUESTS: &str = "wasmtime_wasi_http=error,rustls=error";
+
 fn subscribe(
     levels: &LogLevels,
     format: LogFormat,
     colours: bool,
     writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
 ) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse_lossy(&levels.0);
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    let filter = filter.parse_lossy(format!("{OF_GUESTS},{}", levels.0));
     // Internal errors are not logged: they are reported by eprintln!, which panics on a closed pipe.
     let subscriber = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let subscriber = subscriber.map_writer(|writer| EscapingWriter { writer, colours });

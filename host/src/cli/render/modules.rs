@@ -80,7 +80,7 @@ pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Ve
 }
 
 /// A module, and the id of a worker that has loaded it.
-type LoadedModule<'a> = (&'a ModuleInfo, &'a str);
+pub(super) type LoadedModule<'a> = (&'a ModuleInfo, &'a str);
 
 /// The worker that has loaded a module, and where it has it from.
 fn owner((module, worker): LoadedModule<'_>, verbosity: Verbosity) -> String {
@@ -110,8 +110,8 @@ fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
     (&module.name, &module.hash, module.status, error)
 }
 
-fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Verbosity) {
-    print_escaped(escape::line(&module.name));
+/// Prints the tasks of a module, and why others of its functions are none.
+pub(super) fn print_tasks_of(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Verbosity) {
     // A function of a plain component is shown under its short name, if it has one.
     let has_short_name = |name: &str| module.tasks.iter().any(|task| task.full_name.as_deref() == Some(name));
     let shown = module.tasks.iter().filter(|task| task.full_name.is_some() || !has_short_name(&task.name));
@@ -120,6 +120,11 @@ fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Ve
         print_detail(&format!("not callable: {name}, as {reason}"));
     }
     print_ungranted(module, workers);
+}
+
+fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Verbosity) {
+    print_escaped(escape::line(&module.name));
+    print_tasks_of(module, workers, verbosity);
     let (path, engine) = (&module.path, &module.engine);
     let (version, kilobytes) = (module.version(), module.size.div_ceil(1024));
     let imports = match module.imports.len() {
@@ -166,6 +171,11 @@ fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Ve
         let message = format!("{message}{force}");
         message.lines().for_each(|line| print_indented("    ", line));
     }
+    print_owners(module, workers, verbosity);
+}
+
+/// Prints which workers have loaded a module, and where they have it from.
+fn print_owners(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Verbosity) {
     if !workers.is_empty() {
         let owners: Vec<String> = workers.iter().map(|loaded| owner(*loaded, verbosity)).collect();
         let verb = match module.status {
@@ -178,7 +188,7 @@ fn print_module(module: &ModuleInfo, workers: &[LoadedModule<'_>], verbosity: Ve
 }
 
 /// Prints the tasks that workers do not serve, as they lack grants.
-pub(super) fn print_ungranted(module: &ModuleInfo, workers: &[LoadedModule<'_>]) {
+fn print_ungranted(module: &ModuleInfo, workers: &[LoadedModule<'_>]) {
     let by_worker = workers.iter().map(|(module, worker)| (*module, format!("not served by {worker}, which")));
     let alone = workers.is_empty().then(|| (module, "not served: this command".to_owned()));
     for (module, subject) in by_worker.chain(alone) {
@@ -219,7 +229,7 @@ pub(super) fn print_indented(indent: &str, line: &str) {
     print_lines(wrap(escape::line(line).split(' '), " ", indent, indent));
 }
 
-pub(super) fn print_task(task: &TaskInfo, verbosity: Verbosity) {
+fn print_task(task: &TaskInfo, verbosity: Verbosity) {
     print_detail(&signature::line(task));
     let print_below = |line: &str| print_indented("      ", line);
     if let Some(full_name) = task.full_name.as_ref().filter(|_| verbosity == Verbosity::Full) {

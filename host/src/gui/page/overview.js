@@ -223,6 +223,9 @@ function drawModules(loaded) {
 
 function moduleEntry(module) {
   const error = module.last_error;
+  // A function of a plain component is shown under its short name, if it has one.
+  const hasShortName = new Set(module.tasks.map((task) => task.full_name));
+  const tasks = module.tasks.filter((task) => task.full_name || !hasShortName.has(task.name));
   return el(
     'details',
     { class: 'module' },
@@ -233,13 +236,14 @@ function moduleEntry(module) {
       el('code', { title: `BLAKE3 ${module.hash}` }, module.hash.slice(0, 16)),
       module.status !== 'loaded' && badge(module.status),
       error && module.status !== 'broken' && badge('refused'),
-      el('small', {}, module.hash ? `${formatBytes(module.size)} · ${formatCount(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${formatTimeOfDay(module.loaded_at)}` : module.path),
+      el('small', {}, module.hash ? `${formatBytes(module.size)} · ${formatCount(tasks.length)} ${tasks.length === 1 ? 'task' : 'tasks'} · loaded ${formatTimeOfDay(module.loaded_at)}` : module.path),
       el('small', { class: 'on' }, module.workers.join(', ')),
     ),
     error && el('pre', { class: 'bad' }, `${formatTimestamp(error.at)}: ${error.message}`),
     el('p', { class: 'note' }, module.hash ? `${module.path} · ${module.engine} engine · loaded ${formatTimestamp(module.loaded_at)}` : `${module.path} · ${module.status === 'loading' ? 'compiling, or registering its tasks' : 'could not be loaded'}`),
     module.imports.length > 0 && el('p', { class: 'note' }, `imports ${module.imports.join(', ')}`),
-    el('ul', {}, module.tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
+    el('ul', {}, tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
+    (module.not_callable ?? []).map(({ name, reason }) => el('p', { class: 'note' }, `not callable: ${name}, as ${reason}`)),
   );
 }
 

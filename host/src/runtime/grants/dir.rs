@@ -31,7 +31,7 @@ pub struct DirGrant {
 pub enum DirError {
     /// The text has another form.
     #[error("write HOST::GUEST, or HOST::GUEST:ro to forbid changes, such as /srv/data::/data:ro")]
-    Form,
+    Syntax,
     /// The path in the guest is not one.
     #[error("the folder's path in the guest is absolute and without '.', '..' or empty parts, such as /data")]
     Guest,
@@ -100,7 +100,7 @@ impl FromStr for DirGrant {
     type Err = DirError;
 
     fn from_str(text: &str) -> Result<Self, DirError> {
-        let (host, guest) = text.rsplit_once("::").filter(|(host, _)| !host.is_empty()).ok_or(DirError::Form)?;
+        let (host, guest) = text.rsplit_once("::").filter(|(host, _)| !host.is_empty()).ok_or(DirError::Syntax)?;
         let (guest, access) = split_access(guest);
         Self::new(Path::new(host), guest, access)
     }

@@ -62,7 +62,7 @@ pub struct SecretGrant {
 pub enum SecretError {
     /// The text has another form.
     #[error("write NAME=file:PATH or NAME=env:VARIABLE; the secret itself never stands on the command line")]
-    Form,
+    Syntax,
     /// The name is not a variable's.
     #[error("{0}")]
     Name(#[from] super::EnvError),
@@ -127,11 +127,11 @@ impl FromStr for SecretGrant {
     type Err = SecretError;
 
     fn from_str(text: &str) -> Result<Self, SecretError> {
-        let (name, source) = text.split_once('=').ok_or(SecretError::Form)?;
+        let (name, source) = text.split_once('=').ok_or(SecretError::Syntax)?;
         let source = match source.split_once(':') {
             Some(("file", path)) if !path.is_empty() => SecretSource::File(path.into()),
             Some(("env", variable)) if !variable.is_empty() => SecretSource::Variable(variable.to_owned()),
-            _ => return Err(SecretError::Form),
+            _ => return Err(SecretError::Syntax),
         };
         Self::read(name, source)
     }

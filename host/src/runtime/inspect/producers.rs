@@ -90,19 +90,26 @@ struct ModuleProducers {
     sdks: Vec<(String, String)>,
 }
 
+/// The compilers that write C as the language of what they compile, because of its C library.
+const COMPILERS: [(&str, &str); 3] = [("rustc", "Rust"), ("TinyGo", "Go"), ("Go cmd/compile", "Go")];
+
 /// The language of the tasks: the one that the file itself states, else the one of its largest module, as the others are
 /// adapters.
 fn language(modules: &[ModuleProducers]) -> Option<String> {
     let (file, inner) = modules.split_first()?;
     let largest = inner.iter().max_by_key(|module| module.size);
     [Some(file), largest].into_iter().flatten().find_map(|module| {
-        // The C library of another language is stated as well.
-        let is_c = |language: &&(String, String)| language.0.starts_with('C') && !language.0.starts_with("C_plus_plus");
-        let languages = &module.languages;
-        let language = languages.iter().find(|language| !is_c(language)).or(languages.first())?;
-        Some(match language.0.as_str() {
+        let is_c =
+            |language: &str| language.strip_prefix('C').is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+        let stated = || module.languages.iter().map(|(language, _)| language.as_str());
+        let compiler = || {
+            let is_used = |compiler: &str| module.tools.iter().any(|(tool, _)| tool == compiler);
+            COMPILERS.iter().find(|(compiler, _)| is_used(compiler)).map(|(_, language)| *language)
+        };
+        let language = stated().find(|language| !is_c(language)).or_else(compiler).or_else(|| stated().next())?;
+        Some(match language {
             name if name.starts_with("C_plus_plus") => "C++".to_owned(),
-            name if is_c(&language) && name[1..].chars().all(|c| c.is_ascii_digit()) => "C".to_owned(),
+            name if is_c(name) => "C".to_owned(),
             name => name.to_owned(),
         })
     })
@@ -188,6 +195,8 @@ mod tests {
         let main = nested(&core(&[section("language", "C11", ""), section("language", "C_plus_plus_14", "")].concat()));
         let component = [&b"\0asm\x0d\0\x01\0"[..], &adapter, &main].concat();
         assert_eq!(Producers::of(&component).language.as_deref(), Some("C++"));
+        let rust = core(&[section("language", "C99", ""), section("processed-by", "rustc", "1")].concat());
+        assert_eq!(Producers::of(&rust).language.as_deref(), Some("Rust"));
         let stated = [&component[..], &section("language", "Python", "3.14")].concat();
         assert_eq!(Producers::of(&stated).language.as_deref(), Some("Python"));
         let unknown = [&b"\0asm\x0d\0\x01\0"[..], &adapter, &nested(&core(&[0; 90]))].concat();

@@ -21,6 +21,8 @@ pub struct Download {
     size: u64,
     /// Number of bytes that have arrived.
     len: u64,
+    /// Whether it has a file of its own, which cannot be continued later.
+    is_alone: bool,
     sink: Sink,
 }
 
@@ -38,7 +40,13 @@ impl ModuleStore {
     /// Those of the file system.
     pub fn download(&self, content: &Content, size: u64, alone: bool) -> io::Result<Option<Download>> {
         let (Some(dir), Some(path)) = (&self.dir, self.path(content, PARTIAL_EXTENSION)) else {
-            return Ok(Some(Download { content: *content, size, len: 0, sink: Sink::Memory(Vec::new()) }));
+            return Ok(Some(Download {
+                content: *content,
+                size,
+                len: 0,
+                is_alone: true,
+                sink: Sink::Memory(Vec::new()),
+            }));
         };
         let path = if alone { cache_dir::unused_path(dir, PARTIAL_EXTENSION) } else { path };
         let mut options = File::options();
@@ -61,7 +69,7 @@ impl ModuleStore {
             file.set_len(0)?;
             len = file.seek(io::SeekFrom::Start(0))?;
         }
-        Ok(Some(Download { content: *content, size, len, sink: Sink::File(file, path) }))
+        Ok(Some(Download { content: *content, size, len, is_alone: alone, sink: Sink::File(file, path) }))
     }
 
     /// Number of bytes of a module that have arrived, here or in another process.
@@ -75,6 +83,11 @@ impl Download {
     /// Number of bytes that have arrived.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Whether what has arrived is lost if it is dropped before it is finished.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     /// Whether all bytes have arrived.
@@ -127,6 +140,15 @@ impl Download {
             }
         }
         Ok(true)
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if let (true, Sink::File(_, path)) = (self.is_alone, &self.sink) {
+            // Unless it was finished, and so has another name.
+            fs::remove_file(path).ok();
+        }
     }
 }
 
@@ -184,5 +206,8 @@ mod tests {
         let mut alone = store.download(&content(), BYTES.len() as u64, true).expect("file access").expect("its own");
         alone.append(BYTES).expect("written");
         assert!(alone.finish(&store).expect("file access") && store.contains(&content()));
+        let unfinished = store.download(&[0; 32], 1, true).expect("file access");
+        let count = || fs::read_dir(dir.path().join("modules")).expect("a folder").count();
+        assert_eq!((unfinished.map(|_| ()), count()), (Some(()), 2), "it leaves nothing behind");
     }
 }

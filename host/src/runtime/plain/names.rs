@@ -24,8 +24,11 @@ pub(super) struct ExportedFunction {
     pub(super) obstacle: Option<&'static str>,
 }
 
-/// Functions that build tools add: componentize-py's initialization.
-const HIDDEN: [(&str, &str); 1] = [("exports", "init")];
+/// Whether a function is no task: an initialization that componentize-py adds, or part of the contract, which is called
+/// in its own way.
+fn is_hidden(interface: &str, function: &str) -> bool {
+    (interface, function) == ("exports", "init") || interface.starts_with("fastworker:task/")
+}
 
 /// The exported functions of a component in its order. `module` is the name of its file.
 pub(super) fn exported_functions(engine: &Engine, component: &Component, module: &str) -> Vec<ExportedFunction> {
@@ -41,7 +44,7 @@ pub(super) fn exported_functions(engine: &Engine, component: &Component, module:
                 for (inner, export) in instance.exports(engine) {
                     let ComponentItem::ComponentFunc(ty) = export.ty else { continue };
                     let Some(index) = component.get_export_index(Some(&parent), inner) else { continue };
-                    if !HIDDEN.contains(&(name, inner)) {
+                    if !is_hidden(name, inner) {
                         functions.push(function(format!("{name}#{inner}"), Some(name), inner, index, ty));
                     }
                 }

@@ -36,6 +36,12 @@ const HEADERS_SIZE_MAX: usize = 128 << 10;
 /// Maximum headers of a response.
 const HEADERS_MAX: usize = 256;
 
+/// Maximum bytes of the headers that a guest makes for a request, as they are in memory. A guest can have as many of
+/// them as handles, also without any grant.
+const FIELDS_SIZE_MAX: usize = 64 << 10;
+/// Maximum bytes of one write to the body of a request. Two are buffered, also before the request is sent.
+const WRITE_MAX: usize = 64 << 10;
+
 /// The state of `wasi:http` in an attempt.
 pub(in crate::runtime) struct HttpState {
     pub(in crate::runtime) context: WasiHttpCtx,
@@ -44,7 +50,9 @@ pub(in crate::runtime) struct HttpState {
 
 impl HttpState {
     pub(in crate::runtime) fn new(network: Arc<Network>) -> Self {
-        Self { context: WasiHttpCtx::new(), hooks: HttpHooks { network } }
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(FIELDS_SIZE_MAX);
+        Self { context, hooks: HttpHooks { network } }
     }
 }
 
@@ -72,6 +80,10 @@ impl WasiHttpHooks for HttpHooks {
                 Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
             }
         }
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE_MAX
     }
 
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {

@@ -4,10 +4,16 @@
 //! into lines or cut, so that no secret passes in two parts. The search (Knuth-Morris-Pratt) takes one step a byte for
 //! each form, whatever the guest prints.
 
-use std::{borrow::Cow, collections::VecDeque, fmt, mem, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    fmt::{self, Write as _},
+    mem,
+    ops::Range,
+};
 
 use super::super::grants::Secret;
-use crate::json::Json;
+use crate::{json::Json, task::TaskInfo};
 
 /// What replaces a secret.
 const MASKED: &str = "***";
@@ -87,6 +93,18 @@ impl Mask {
         masked.and_then(|masked| Json::parse(&masked).ok()).unwrap_or_else(|| document.clone())
     }
 
+    /// The description of a task with every secret replaced.
+    pub(in crate::runtime) fn task(&self, task: TaskInfo) -> TaskInfo {
+        let text = |text: &String| self.text(text).into_owned();
+        TaskInfo {
+            name: text(&task.name),
+            documentation: text(&task.documentation),
+            schema: self.json(&task.schema),
+            warnings: task.warnings.iter().map(text).collect(),
+            ..task
+        }
+    }
+
     /// The text of a document, masked; none if it has no secret.
     fn json_text(&self, text: &str) -> Option<String> {
         let mut masked = String::new();
@@ -135,7 +153,10 @@ fn forms(secret: &str) -> [String; 4] {
             ascii.push(c);
         } else {
             let mut units = [0; 2];
-            c.encode_utf16(&mut units).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
+            for unit in c.encode_utf16(&mut units) {
+                // A string takes all.
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
         }
     }
     // Go also escapes what has a meaning in HTML.

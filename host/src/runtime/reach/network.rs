@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     super::{
         AttemptId,
@@ -56,6 +58,9 @@ impl Default for NetworkLimits {
     }
 }
 
+/// Maximum look-ups of one attempt at a time, as each blocks a thread of all attempts. Others wait.
+const LOOKUPS_MAX: usize = 4;
+
 /// What an attempt used of the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkUsage {
@@ -75,6 +80,7 @@ pub(in crate::runtime) struct Network {
     output: Arc<Mutex<Output>>,
     /// The addresses to which names of TCP grants resolved.
     resolved: Mutex<HashSet<SocketAddr>>,
+    lookups: Arc<Semaphore>,
     open: AtomicUsize,
     connections: AtomicU64,
     received: AtomicU64,
@@ -94,6 +100,7 @@ impl Network {
             attempt,
             output,
             resolved: Mutex::default(),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             open: AtomicUsize::new(0),
             connections: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -178,7 +185,7 @@ impl Network {
             let mut grants = self.grants.http.iter().filter(|grant| names_it(grant));
             grants.any(|grant| grant.allows(method, to.scheme, &ip.to_string(), to.port, &to.path))
         };
-        let found = resolve(&to.host, to.port).await?;
+        let found = self.resolve(&to.host, to.port).await?;
         permitted(found, is_named).map_err(|ip| AddressError::Refused(Refusal::http_address(method, to, ip)))
     }
 
@@ -192,7 +199,7 @@ impl Network {
         if ports.is_empty() {
             return Err(AddressError::Refused(Refusal::lookup(&host)));
         }
-        let found = resolve(&host, 0).await?;
+        let found = self.resolve(&host, 0).await?;
         let mut addresses = Vec::new();
         let mut refused = None;
         for port in ports {
@@ -207,12 +214,28 @@ impl Network {
         }
         lock(&self.resolved).extend(addresses.iter().copied());
         let mut ips: Vec<IpAddr> = Vec::new();
-        addresses.iter().for_each(|address| {
+        for address in &addresses {
             if !ips.contains(&address.ip()) {
                 ips.push(address.ip());
             }
-        });
+        }
         Ok(ips)
+    }
+
+    /// Resolves a host. This is the only place that does.
+    async fn resolve(&self, host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let name = match host {
+            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
+            Host::Name(name) => name.clone(),
+        };
+        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+        // On its own, so that a look-up that takes too long counts until its thread is free.
+        let lookup = tokio::spawn(async move {
+            let found = tokio::net::lookup_host((name.as_str(), port)).await;
+            drop(permit);
+            found.map(Iterator::collect)
+        });
+        lookup.await.map_err(io::Error::other)?
     }
 
     /// Checks that a connection is granted: its address is that of a look-up, or named by a grant.
@@ -259,14 +282,6 @@ impl From<io::Error> for AddressError {
     fn from(error: io::Error) -> Self {
         tracing::debug!(%error, "a name was not found");
         Self::NotFound
-    }
-}
-
-/// Resolves a host. This is the only place that does.
-async fn resolve(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
-    match host {
-        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
-        Host::Name(name) => Ok(tokio::net::lookup_host((name.as_str(), port)).await?.collect()),
     }
 }
 

@@ -36,11 +36,11 @@ mod loader;
 
 mod publish;
 
-use follower::{FollowedList, Follower};
+use follower::Follower;
 use loader::Loader;
 use startup::Startup;
 pub use taken::Transfer;
-use taken::{Taken, is_taken};
+use taken::{TakenModules, is_taken};
 
 /// Time for which a removed task name is still found: every lease granted before its removal starts within it.
 const FALLBACK_MAX: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ pub(super) struct Reloader {
     requested: BTreeMap<PathBuf, LoadRequest>,
     loader: Loader,
     /// The modules that it takes from the control plane.
-    taken: Option<Taken>,
+    taken: Option<TakenModules>,
     /// Keeps the bytes of its modules for subworkers.
     kept_in: Option<Arc<ModuleStore>>,
     /// Versions that are loaded and not live yet.
@@ -135,29 +135,18 @@ impl Reloader {
             is_first_step: true,
         };
         let (watch, end) = FileWatcher::new(sources, &catalog.get(), grace, runtime.config().module_max);
-        let mut kept_in = None;
-        let (taken, follower) = match transfer {
-            Transfer::None => (None, None),
-            Transfer::Offer(store) => {
-                kept_in = Some(store);
-                (None, None)
-            }
+        let mut follower = None;
+        let (mut taken, mut kept_in) = (None, None);
+        match transfer {
+            Transfer::None => {}
+            Transfer::Offer(store) => kept_in = Some(store),
             Transfer::Take(store, filter) => {
-                let (taken, sender) = Taken::new(Arc::clone(&store));
-                let follower = Follower {
-                    registration: Arc::clone(&registration),
-                    shutdown: Arc::clone(&shutdown),
-                    store,
-                    filter,
-                    grace,
-                    module_max: runtime.config().module_max,
-                    sender,
-                    reloader: end.clone(),
-                    list: FollowedList::default(),
-                };
-                (Some(taken), Some(follower))
+                let context = (Arc::clone(&registration), Arc::clone(&shutdown));
+                let limits = (grace, runtime.config().module_max);
+                let (modules, new) = Follower::new(store, filter, context, limits, end.clone());
+                (taken, follower) = (Some(modules), Some(new));
             }
-        };
+        }
         let this = Self {
             runtime,
             registration,

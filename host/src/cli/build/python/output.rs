@@ -53,7 +53,7 @@ impl<'a> GuestOutput<'a> {
             return error;
         };
         let shown = build.source.path.display();
-        let error = CliError::new(EXIT_FAILURE, format!("{shown} cannot be imported: {last}"));
+        let error = CliError::new(EXIT_FAILURE, format!("{shown} cannot be built: {last}"));
         match compiled(&state.shown, packages).or(state.hint) {
             Some(hint) => error.hint(hint),
             None => error,

@@ -77,7 +77,7 @@ fn the_list_of_modules_is_sent_as_soon_as_it_changes() {
 }
 
 #[test]
-fn a_list_says_whether_more_modules_will_follow() {
+fn a_list_is_marked_while_more_modules_will_follow() {
     let mut story = Story::with_worker(1);
     story.state.expect_modules();
     let before = story.list(W);

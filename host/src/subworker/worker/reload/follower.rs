@@ -15,13 +15,15 @@ use uuid::Uuid;
 
 use super::{
     REPLY_TIMEOUT, ShutdownFlags, WorkerRegistration,
-    taken::{TakenChange, TakenSender, taken_path},
+    taken::{TakenChange, TakenModules, TakenSender, taken_path},
 };
 use crate::{
     clock::pause,
     lock::lock,
     protocol::{ModuleList, ModulesQuery, OfferedModule, WORK_WAIT, WorkerReply, WorkerRequest},
-    runtime::{Change, Content, ModuleError, ModuleStore, TransferError, WatcherHandle, module_name},
+    runtime::{
+        Change, Content, ModuleError, ModuleStore, TransferError, WatcherHandle, lower_thread_priority, module_name,
+    },
     subworker::{ModuleFilter, link::WorkConnection},
 };
 
@@ -41,22 +43,22 @@ const FAILURE_DELAY_MAX: Duration = Duration::from_mins(5);
 
 /// The thread that follows the control plane's modules.
 pub(in crate::subworker::worker) struct Follower {
-    pub(super) registration: Arc<WorkerRegistration>,
-    pub(super) shutdown: Arc<ShutdownFlags>,
-    pub(super) store: Arc<ModuleStore>,
-    pub(super) filter: ModuleFilter,
+    registration: Arc<WorkerRegistration>,
+    shutdown: Arc<ShutdownFlags>,
+    store: Arc<ModuleStore>,
+    filter: ModuleFilter,
     /// Time for which a module may be missing before it is dropped.
-    pub(super) grace: Duration,
+    grace: Duration,
     /// Maximum size of a module in bytes.
-    pub(super) module_max: u64,
-    pub(super) sender: TakenSender,
-    pub(super) reloader: WatcherHandle,
-    pub(super) list: FollowedList,
+    module_max: u64,
+    sender: TakenSender,
+    reloader: WatcherHandle,
+    list: FollowedList,
 }
 
 /// The list of modules, as far as the follower has it.
 #[derive(Default)]
-pub(super) struct FollowedList {
+struct FollowedList {
     /// The version of the last list.
     version: u64,
     /// When it was requested last.
@@ -75,7 +77,9 @@ struct FollowedModule {
     hash: String,
     size: u64,
     progress: Progress,
-    /// Since when it is not on the list any more.
+    /// Whether it is on the last list. A control plane that was restarted lists it once it has loaded it.
+    is_listed: bool,
+    /// Since when it is not on a complete list any more.
     absent_since: Option<Instant>,
 }
 
@@ -85,25 +89,40 @@ enum Progress {
     /// To be transferred.
     Pending,
     /// Transferred.
-    Taken,
+    Complete,
     /// It cannot be transferred: when to try again, and the number of failures.
     Failed { retry_at: Instant, failures: u32 },
 }
 
 impl FollowedModule {
     fn is_due(&self, now: Instant) -> bool {
-        self.absent_since.is_none()
+        self.is_listed
             && match self.progress {
                 Progress::Pending => true,
-                Progress::Taken => false,
+                Progress::Complete => false,
                 Progress::Failed { retry_at, .. } => retry_at <= now,
             }
     }
 }
 
 impl Follower {
+    /// Creates a follower that has no list yet, and the reloader's side of it. `grace` is the time for which a module
+    /// may be missing, `module_max` the maximum size of one in bytes.
+    pub(super) fn new(
+        store: Arc<ModuleStore>,
+        filter: ModuleFilter,
+        (registration, shutdown): (Arc<WorkerRegistration>, Arc<ShutdownFlags>),
+        (grace, module_max): (Duration, u64),
+        reloader: WatcherHandle,
+    ) -> (TakenModules, Self) {
+        let (taken, sender) = TakenModules::new(Arc::clone(&store));
+        let list = FollowedList::default();
+        (taken, Self { registration, shutdown, store, filter, grace, module_max, sender, reloader, list })
+    }
+
     /// Follows until the worker drains or the reloader has ended.
     pub(in crate::subworker::worker) fn run(mut self) {
+        lower_thread_priority();
         let registration = Arc::clone(&self.registration);
         let mut connection = registration.link().connect();
         while !self.shutdown.is_draining() {
@@ -158,8 +177,8 @@ impl Follower {
         let now = Instant::now();
         let times = self.list.modules.values().filter_map(|module| match (module.absent_since, module.progress) {
             (Some(since), _) => Some(since + self.grace),
-            (None, Progress::Failed { retry_at, .. }) => Some(retry_at),
-            (None, Progress::Pending | Progress::Taken) => None,
+            (None, Progress::Failed { retry_at, .. }) if module.is_listed => Some(retry_at),
+            (None, _) => None,
         });
         times.min().map_or(WORK_WAIT, |at| at.saturating_duration_since(now).clamp(CHECK_INTERVAL, WORK_WAIT))
     }
@@ -185,8 +204,9 @@ impl Follower {
         self.report_complete()
     }
 
-    /// Waits until the worker has registered again.
-    fn wait_for_other_key(&self, key: Uuid) {
+    /// Waits until the worker has registered again, with a control plane whose list may differ.
+    fn wait_for_other_key(&mut self, key: Uuid) {
+        self.list.requested = None;
         while !self.shutdown.is_draining() && self.registration.current_key().is_none_or(|now| now == key) {
             pause(CHECK_INTERVAL);
         }
@@ -215,8 +235,9 @@ impl Follower {
         let kept = self.list.modules.keys().filter(|_| list.is_loading).cloned();
         self.sender.send(TakenChange::Offered(paths.chain(kept).collect()))?;
         for (path, module) in &mut self.list.modules {
+            module.is_listed = offered.contains_key(path);
             // A control plane that still loads its modules may have it later.
-            if !list.is_loading && !offered.contains_key(path) {
+            if !list.is_loading && !module.is_listed {
                 module.absent_since.get_or_insert_with(Instant::now);
             }
         }
@@ -225,8 +246,9 @@ impl Follower {
                 Some(module) => module.absent_since = None,
                 None => {
                     self.sender.send(TakenChange::Announced(path.clone()))?;
-                    let (progress, absent_since) = (Progress::Pending, None);
-                    self.list.modules.insert(path, FollowedModule { content, hash, size, progress, absent_since });
+                    let (progress, is_listed, absent_since) = (Progress::Pending, true, None);
+                    let module = FollowedModule { content, hash, size, progress, is_listed, absent_since };
+                    self.list.modules.insert(path, module);
                 }
             }
         }
@@ -268,10 +290,10 @@ impl Follower {
         let Some(module) = self.list.modules.get(&path) else { return Ok(()) };
         let failures = match module.progress {
             Progress::Failed { failures, .. } => failures + 1,
-            Progress::Pending | Progress::Taken => 1,
+            Progress::Pending | Progress::Complete => 1,
         };
         match self.transfer(key, module, connection) {
-            TransferEnd::Complete => return self.report(path, Progress::Taken, None),
+            TransferEnd::Complete => return self.report(path, Progress::Complete, None),
             TransferEnd::Failed(error) => return self.report(path, failed(failures), Some(error)),
             TransferEnd::Interrupted => {}
             TransferEnd::Unregistered => self.wait_for_other_key(key),

@@ -48,7 +48,7 @@ pub(super) enum TakenChange {
 }
 
 /// The reloader's side of the follower.
-pub(super) struct Taken {
+pub(super) struct TakenModules {
     pub(super) store: Arc<ModuleStore>,
     changes: Receiver<TakenChange>,
     offered: BTreeSet<PathBuf>,
@@ -64,7 +64,7 @@ pub(super) struct TakenSender {
     pub(super) damaged: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
-impl Taken {
+impl TakenModules {
     pub(super) fn new(store: Arc<ModuleStore>) -> (Self, TakenSender) {
         let (sender, changes) = std::sync::mpsc::channel();
         let damaged = Arc::default();
