@@ -2,10 +2,10 @@
 //! writes it, and a test compares it with the files that are checked in.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use wit_bindgen_core::wit_parser::{Resolve, WorldId};
 use wit_bindgen_core::{Files, WorldGenerator};
 use wit_component::StringEncoding;
@@ -15,6 +15,8 @@ const WORLD: &str = "task-module";
 /// The Go package below which the bindings are, and the runtime package of the generator.
 const GO_INTERNAL: &str = "github.com/fastworker/fastworker/guest-sdk/go/internal";
 
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
 /// Files by their path below `guest-sdk`.
 type Generated = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -22,7 +24,7 @@ fn main() -> Result<()> {
     for (path, contents) in generate()? {
         let path = sdks().join(path);
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, contents).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     Ok(())
 }

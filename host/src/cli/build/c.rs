@@ -82,7 +82,7 @@ impl Compiler<'_> {
     /// The object files of the SDK, which are compiled once.
     fn sdk_objects(&self, sdk: &Path) -> Result<Vec<PathBuf>, CliError> {
         let name = sdk.file_name().unwrap_or_default().to_string_lossy();
-        let folder = self.build.cache(&format!("{name}-{}", self.zig.version()))?;
+        let folder = self.build.cache(&format!("{name}-{}", Zig::VERSION))?;
         let mut objects = Vec::new();
         for (number, source) in SDK_SOURCES.iter().enumerate() {
             let object = folder.join(format!("{number}.o"));

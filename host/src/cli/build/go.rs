@@ -114,9 +114,9 @@ impl<'a> Project<'a> {
         command.env("GOTOOLCHAIN", "local");
         // Go would take the folder from it, by another path than that of the overlay if there are links.
         command.env_remove("PWD");
-        UNSET.iter().for_each(|name| {
+        for name in UNSET {
             command.env_remove(name);
-        });
+        }
         command
     }
 

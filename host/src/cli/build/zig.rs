@@ -12,10 +12,11 @@ use super::{
 };
 use crate::cli::{CliError, EXIT_USAGE};
 
+const ZIG_VERSION: &str = "0.17.1";
 /// Zig, from the wheel that has it.
 static ZIG: Tool = Tool {
     name: "ziglang",
-    version: "0.17.1",
+    version: ZIG_VERSION,
     download_mb: 101,
     disk_mb: 440,
     installer: Installer::Pip { requirements: include_str!("pins/ziglang.txt") },
@@ -41,23 +42,21 @@ pub(super) struct Zig {
 }
 
 impl Zig {
+    /// The version for which this program has been made, whose objects all usable ones can link.
+    pub(super) const VERSION: &'static str = ZIG_VERSION;
+
     pub(super) fn of(build: &Build<'_>) -> Result<Self, CliError> {
         let tool = build.tool(&ZIG)?;
         let title = match &tool {
             InstalledTool::Program(_) => "zig".to_owned(),
-            InstalledTool::Folder(_) => format!("zig {}", ZIG.version),
+            InstalledTool::Folder(_) => format!("zig {ZIG_VERSION}"),
         };
         Ok(Self { tool, title })
     }
 
-    /// The version for which this program has been made, whose objects all usable ones can link.
-    pub(super) const fn version(&self) -> &'static str {
-        ZIG.version
-    }
-
     /// A command of zig, whose caches are kept.
     pub(super) fn command(&self, build: &Build<'_>) -> Result<Command, CliError> {
-        let cache = build.cache(&format!("zig-{}", ZIG.version))?;
+        let cache = build.cache(&format!("zig-{ZIG_VERSION}"))?;
         let mut command = self.tool.command(ZIG_PROGRAM);
         command.env("ZIG_GLOBAL_CACHE_DIR", &cache).env("ZIG_LOCAL_CACHE_DIR", &cache);
         Ok(command)
@@ -97,12 +96,11 @@ fn by_compiler(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
     let sdk = build.sdk(Language::Zig)?;
     let module = build.scratch().join("module.wasm");
     let mut command = zig.command(build)?;
-    let root = match &build.source.file {
-        Some(_) => build.source.path.clone(),
-        None => {
-            command.current_dir(&build.source.folder);
-            root_file(build)?
-        }
+    let root = if build.source.file.is_some() {
+        build.source.path.clone()
+    } else {
+        command.current_dir(&build.source.folder);
+        root_file(build)?
     };
     command.args(["build-exe", "-target", TARGET, "-fno-entry", "-rdynamic", "-OReleaseSafe", "-fstrip"]);
     command.args(["--dep", "fastworker"]).arg(argument("-Mroot=", &root));
