@@ -234,7 +234,7 @@ mod tests {
             {
                 let variable = option.get_env().and_then(|name| name.to_str()).unwrap_or_default();
                 // With a variable, every submission would have the same id; --no-gui has FASTWORKER_GUI_ENABLED.
-                let exempt = [("submit", "task-id"), ("control-plane", "no-gui")];
+                let exempt = [("submit", "task-id"), ("control-plane", "no-gui"), ("dev", "no-gui")];
                 let is_exempt = exempt.contains(&(command.get_name(), option.get_long().unwrap_or_default()));
                 assert!(is_exempt || variable.starts_with("FASTWORKER_"), "{} {option:?}", command.get_name());
             }
