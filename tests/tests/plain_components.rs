@@ -6,7 +6,9 @@ use fastworker::{
     client::Client,
     task::{ErrorKind, TaskResult, TaskStatus},
 };
-use fastworker_tests::{Cluster, TIMEOUT, cli, eventually_async, fastworker, module, task_helpers::expect_success};
+use fastworker_tests::{
+    Cluster, TIMEOUT, cli, fastworker, module, task_helpers::expect_success, wait::eventually_async,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
