@@ -1,4 +1,4 @@
-//! The SDK for Python: the contract, files written for the Python FastWorker, errors of builds, the examples, and a new
+//! The SDK for Python: the contract, files written for the Python `FastWorker`, errors of builds, the examples, and a new
 //! project.
 
 use std::{

@@ -103,7 +103,7 @@ mod tests;
 
 use std::{
     fmt,
-    panic::{self, AssertUnwindSafe},
+    panic::{self},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,

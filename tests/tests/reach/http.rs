@@ -22,7 +22,7 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// A server that behaves as the path says, and else replies with the head of the request.
 fn server() -> Server {
-    Server::http(|head, stream, connections| serve(head, stream, connections))
+    Server::http(serve)
 }
 
 fn serve(head: &str, stream: &mut TcpStream, connections: &Counter) {

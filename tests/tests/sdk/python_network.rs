@@ -1,4 +1,4 @@
-//! Python tasks that reach outside of their sandbox: HTTP through the standard library, and PostgreSQL over TCP.
+//! Python tasks that reach outside of their sandbox: HTTP through the standard library, and `PostgreSQL` over TCP.
 
 use std::{
     env, fs,
@@ -74,7 +74,7 @@ def fetch(base: str) -> list:
     assert_eq!(fetched.result(), &expected);
 }
 
-/// A PostgreSQL server with the password `s3cret`, until dropped.
+/// A `PostgreSQL` server with the password `s3cret`, until dropped.
 struct Postgres {
     programs: PathBuf,
     data: PathBuf,
@@ -128,7 +128,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder of PostgreSQL's programs: Debian's newest, else that of `initdb` on PATH.
+/// The folder of `PostgreSQL`'s programs: Debian's newest, else that of `initdb` on PATH.
 fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|version| version.path().join("bin")).filter(|it| it.join("initdb").is_file()).max();

@@ -43,9 +43,9 @@ static COMPLETE: Tool = Tool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Engine {
-    /// QuickJS.
+    /// `QuickJS`.
     Small,
-    /// StarlingMonkey: async, timers, fetch.
+    /// `StarlingMonkey`: async, timers, fetch.
     Complete,
 }
 

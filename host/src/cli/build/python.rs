@@ -1,4 +1,4 @@
-//! Builds Python with componentize-py, which puts CPython and all imported modules into a component.
+//! Builds Python with componentize-py, which puts `CPython` and all imported modules into a component.
 //!
 //! What needs Python to be read is read by scripts of the SDK, which run in the python3 that also runs componentize-py:
 //! `build_plan.py` finds the modules with tasks, and `build_packages.py` installs packages. An app of a few lines imports

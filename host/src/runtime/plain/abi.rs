@@ -140,11 +140,7 @@ fn flatten<'a>(shape: &Shape, bytes: &[u8], values: &mut impl Iterator<Item = &'
         Kind::Integer(integer) => {
             let number = number(bytes.get(..integer.bytes)?);
             let unused = 64 - 8 * integer.bytes;
-            *values.next()? = match integer.signed && integer.bytes < 4 {
-                // Sign-extended to 32 bits.
-                true => u64::from((((number << unused).cast_signed() >> unused).cast_unsigned() & 0xffff_ffff) as u32),
-                false => number,
-            };
+            *values.next()? = if integer.signed && integer.bytes < 4 { u64::from((((number << unused).cast_signed() >> unused).cast_unsigned() & 0xffff_ffff) as u32) } else { number };
         }
         Kind::Float32 | Kind::Char => *values.next()? = word(0)?,
         Kind::Float64 => *values.next()? = number(bytes.get(..8)?),

@@ -140,10 +140,7 @@ pub(super) fn schema(shape: &Shape) -> Value {
 
 fn integer_schema(Integer { bytes, signed }: Integer) -> Value {
     let bits = 8 * u32::try_from(bytes).unwrap_or(8);
-    let (minimum, maximum) = match signed {
-        true => (json!(i64::MIN >> (64 - bits)), json!(i64::MAX >> (64 - bits))),
-        false => (json!(0), json!(u64::MAX >> (64 - bits))),
-    };
+    let (minimum, maximum) = if signed { (json!(i64::MIN >> (64 - bits)), json!(i64::MAX >> (64 - bits))) } else { (json!(0), json!(u64::MAX >> (64 - bits))) };
     let format = format!("{}int{bits}", if signed { "" } else { "u" });
     json!({"type": "integer", "format": format, "minimum": minimum, "maximum": maximum})
 }

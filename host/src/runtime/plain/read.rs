@@ -80,10 +80,10 @@ impl Reader {
             Kind::Bool => put(draft, at, &[u8::from(boolean(json)?)]),
             Kind::Integer(integer) => put(draft, at, &integer_bytes(*integer, json)?[..integer.bytes]),
             Kind::Float32 => {
-                put(draft, at, &float(json, f32::is_finite, f32::NAN, f32::INFINITY, "f32")?.to_le_bytes())
+                put(draft, at, &float(json, f32::is_finite, f32::NAN, f32::INFINITY, "f32")?.to_le_bytes());
             }
             Kind::Float64 => {
-                put(draft, at, &float(json, f64::is_finite, f64::NAN, f64::INFINITY, "f64")?.to_le_bytes())
+                put(draft, at, &float(json, f64::is_finite, f64::NAN, f64::INFINITY, "f64")?.to_le_bytes());
             }
             Kind::Char => put(draft, at, &u32::from(character(json)?).to_le_bytes()),
             Kind::Text => self.image.link_text(draft, at, &string(json)?)?,
@@ -299,10 +299,7 @@ fn boolean(json: &str) -> Result<bool, Violation> {
 /// Reads an integer: digits without a decimal point or an exponent.
 fn integer_bytes(Integer { bytes, signed }: Integer, json: &str) -> Result<[u8; 8], Violation> {
     let bits = 8 * bytes;
-    let (least, most) = match signed {
-        true => (i128::MIN >> (128 - bits), i128::MAX >> (128 - bits)),
-        false => (0, (1 << bits) - 1),
-    };
+    let (least, most) = if signed { (i128::MIN >> (128 - bits), i128::MAX >> (128 - bits)) } else { (0, (1 << bits) - 1) };
     let value = json.parse::<i128>().ok().filter(|value| (least..=most).contains(value));
     let value = value.ok_or_else(|| Violation::here(format!("integer from {least} to {most}"), found(json)))?;
     let bytes = value.to_le_bytes();

@@ -190,14 +190,23 @@ impl Follower {
             Ok(WorkerReply::Modules(list)) => self.apply(list)?,
             // It has not changed.
             Ok(WorkerReply::Noted) => {}
-            Ok(WorkerReply::Unknown) => return Ok(self.wait_for_other_key(key)),
+            Ok(WorkerReply::Unknown) => return {
+                self.wait_for_other_key(key);
+                Ok(())
+            },
             Ok(other) => {
                 warn!(?other, "unexpected reply to the request for the control plane's modules, retrying");
-                return Ok(pause(RETRY_DELAY));
+                return {
+                    pause(RETRY_DELAY);
+                    Ok(())
+                };
             }
             Err(error) => {
                 debug!(%error, "no list of the control plane's modules, retrying");
-                return Ok(pause(RETRY_DELAY));
+                return {
+                    pause(RETRY_DELAY);
+                    Ok(())
+                };
             }
         }
         self.list.requested = Some(Instant::now());
@@ -242,14 +251,11 @@ impl Follower {
             }
         }
         for (path, (content, hash, size)) in offered {
-            match self.list.modules.get_mut(&path).filter(|module| module.content == content) {
-                Some(module) => module.absent_since = None,
-                None => {
-                    self.sender.send(TakenChange::Announced(path.clone()))?;
-                    let (progress, is_listed, absent_since) = (Progress::Pending, true, None);
-                    let module = FollowedModule { content, hash, size, progress, is_listed, absent_since };
-                    self.list.modules.insert(path, module);
-                }
+            if let Some(module) = self.list.modules.get_mut(&path).filter(|module| module.content == content) { module.absent_since = None } else {
+                self.sender.send(TakenChange::Announced(path.clone()))?;
+                let (progress, is_listed, absent_since) = (Progress::Pending, true, None);
+                let module = FollowedModule { content, hash, size, progress, is_listed, absent_since };
+                self.list.modules.insert(path, module);
             }
         }
         (self.list.version, self.list.is_complete) = (list.version, !list.is_loading);
