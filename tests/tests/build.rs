@@ -154,8 +154,8 @@ fn a_crate_is_built_and_a_failed_build_leaves_its_module() {
     let hello = directory.path().join("hello");
     program(&hello, &printing("hello"));
     let build = |args: &[&str]| cli::run(with_compiler(directory.path(), &[&["build", "hello"], args].concat()));
-    let built = build(&["--json"]).with_code(0).json();
-    assert_eq!((&built["path"], &built["tasks"][0]["name"]), (&"hello/hello.wasm".into(), &"hello".into()));
+    let module = build(&["--json"]).with_code(0).json();
+    assert_eq!((&module["path"], &module["tasks"][0]["name"]), (&"hello/hello.wasm".into(), &"hello".into()));
     let module = fs::read(hello.join("hello.wasm")).expect("the module");
 
     program(&hello, "fn main() { missing() }\n");

@@ -315,7 +315,7 @@ fn fetch_reaches_granted_hosts_only() {
     tools::built(directory.path(), "fetch.ts");
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = server.local_addr().expect("an address").to_string();
-    let served = thread::spawn(move || {
+    let request = thread::spawn(move || {
         let (mut connection, _) = server.accept().expect("a connection");
         let mut request = [0; 4096];
         let length = connection.read(&mut request).expect("a request");
@@ -331,5 +331,5 @@ fn fetch_reaches_granted_hosts_only() {
     let command = ["dev", "--json", "--allow-http", &address, "fetch.wasm", "page", "--args-json", &args];
     let page = tools::run(directory.path(), &command).with_code(0).json()["result"].clone();
     assert_eq!(page, json!({ "url": url, "status": 200, "title": "Hello", "characters": 22 }));
-    assert!(served.join().expect("a request").starts_with("GET /page "));
+    assert!(request.join().expect("a request").starts_with("GET /page "));
 }

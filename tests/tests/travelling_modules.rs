@@ -1,5 +1,7 @@
 //! Modules travel from the control plane to its subworkers.
 
+#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "fastworker writes these names")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -194,7 +196,11 @@ async fn only_the_named_modules_are_taken_and_own_files_come_first() {
         let worker = cluster.launch_subworker_with(id, |command| {
             let mut with = std::process::Command::new(command.get_program());
             with.args(command.get_args()).args(options);
-            command.get_envs().for_each(|(name, value)| drop(value.map(|value| with.env(name, value))));
+            for (name, value) in command.get_envs() {
+                if let Some(value) = value {
+                    with.env(name, value);
+                }
+            }
             with
         });
         worker.wait_until_ready();

@@ -98,6 +98,8 @@ fn fill_cache(
             scope.spawn(|| work(sender));
         }
         drop(sender);
-        results.iter().for_each(|(index, result)| on_result(index, result));
+        for (index, result) in &results {
+            on_result(index, result);
+        }
     });
 }

@@ -60,11 +60,11 @@ impl ModuleStore {
 
     /// Whether it has a module, or a file in its place that turns out to be damaged.
     pub fn contains(&self, content: &Content) -> bool {
-        self.from_memory(content).is_some()
+        self.kept_in_memory(content).is_some()
             || self.path(content, EXTENSION).is_some_and(|path| fs::symlink_metadata(path).is_ok())
     }
 
-    fn from_memory(&self, content: &Content) -> Option<Arc<[u8]>> {
+    fn kept_in_memory(&self, content: &Content) -> Option<Arc<[u8]>> {
         lock(&self.memory).iter().find(|(other, _)| other == content).map(|(_, bytes)| Arc::clone(bytes))
     }
 
@@ -96,7 +96,7 @@ impl ModuleStore {
 
     /// The bytes of a module; none if it is not here. A damaged file is removed.
     pub fn read(&self, content: &Content) -> Option<Vec<u8>> {
-        if let Some(bytes) = self.from_memory(content) {
+        if let Some(bytes) = self.kept_in_memory(content) {
             return Some(bytes.to_vec());
         }
         let path = self.path(content, EXTENSION)?;
@@ -105,7 +105,7 @@ impl ModuleStore {
 
     /// Opens a module to read parts of it; none if it is not here. A damaged file is removed.
     pub fn open_module(&self, content: &Content) -> Option<OpenModule> {
-        if let Some(bytes) = self.from_memory(content) {
+        if let Some(bytes) = self.kept_in_memory(content) {
             return Some(OpenModule(Source::Memory(bytes)));
         }
         let path = self.path(content, EXTENSION)?;

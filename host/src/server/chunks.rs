@@ -102,7 +102,9 @@ struct OpenModules<'a> {
 impl OpenModules<'_> {
     fn read(&mut self, module: &OfferedModule, offset: u64) -> WorkerReply {
         let read = self.open(module, offset).and_then(|open| open.read_at(offset, CHUNK_MAX).ok());
-        if let Some(bytes) = read { WorkerReply::Chunk(Chunk { offset, bytes: Blob(bytes) }) } else {
+        if let Some(bytes) = read {
+            WorkerReply::Chunk(Chunk { offset, bytes: Blob(bytes) })
+        } else {
             let message = "this version of the module is not on the control plane any more";
             WorkerReply::Refused(Refusal::new(RefusalCode::NoSuchModule, message))
         }

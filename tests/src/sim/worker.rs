@@ -93,7 +93,7 @@ impl Catalog {
     }
 
     fn modules(&self) -> Vec<ModuleInfo> {
-        let hash = self.names.iter().map(|name| format!("{:x?}", name.text.as_bytes())).collect();
+        let hash = self.names.iter().map(|name| format!("{:x?}", name.text.as_bytes())).collect::<Vec<_>>().concat();
         let leaving = ModuleInfo { path: "leaving".into(), status: ModuleStatus::Leaving, ..module(&self.leaving) };
         vec![ModuleInfo { hash, path: "model.wasm".into(), ..module(&self.names) }, leaving]
     }

@@ -87,7 +87,7 @@ fn sockets_are_bounded_and_can_be_closed() {
 
 #[test]
 fn a_server_that_sends_without_end_is_stopped() {
-    let server = Server::tcp(|mut stream, _| send_forever(&mut stream, &[b'x'; 64 << 10]));
+    let server = Server::tcp(|mut stream, _| send_forever(&mut stream, &[b'x'; 16 << 10]));
     let ended = run(&["--allow-tcp", &server.address()], "talk_to_address", &json!(["127.0.0.1", server.port(), "go"]));
     assert_eq!(ended.kind, "network-limit", "{ended:?}");
     assert!(ended.error.contains("received more than 256 MiB from the network"), "{ended:?}");

@@ -135,9 +135,9 @@ impl<'a> Project<'a> {
         let version =
             folders.iter().filter_map(|folder| go_version(&folder.join("go.mod"))).max_by_key(|it| numbers(it));
         let version = version.unwrap_or_else(|| "1.24".to_owned());
-        let uses: String = folders.iter().map(|folder| format!("use {}\n", quoted(folder))).collect();
+        let uses: Vec<String> = folders.iter().map(|folder| format!("use {}\n", quoted(folder))).collect();
         let path = self.build.scratch().join("go.work");
-        self.build.write(&path, &format!("go {version}\n\n{uses}"))?;
+        self.build.write(&path, &format!("go {version}\n\n{}", uses.concat()))?;
         Ok(path)
     }
 

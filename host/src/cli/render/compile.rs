@@ -65,7 +65,11 @@ pub(in crate::cli) fn print_cached(
     }
     for (_, module) in &cached {
         let (path, took) = (escape::line(&module.info.path), seconds(module.took));
-        if module.was_cached { print_escaped(format_args!("{path}: cached already")) } else { print_escaped(format_args!("{path}: compiled in {took} s")) }
+        if module.was_cached {
+            print_escaped(format_args!("{path}: cached already"));
+        } else {
+            print_escaped(format_args!("{path}: compiled in {took} s"));
+        }
     }
     for (_, error) in &failed {
         print_warning(&error.to_string());

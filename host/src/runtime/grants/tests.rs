@@ -143,7 +143,9 @@ fn a_need_is_met_by_a_grant_that_includes_it() {
         Grant::Http(http("*.a.com/v1")),
         Grant::Tcp("db:1".parse().expect("a grant")),
     ];
-    grants.into_iter().for_each(|grant| table.add(None, grant).expect("granted"));
+    for grant in grants {
+        table.add(None, grant).expect("granted");
+    }
     let grants = table.of("any");
     let is_met = |text: &str| text.parse().is_ok_and(|need: Need| need.is_met_by(&grants));
     for met in ["env:KEY", "secret:KEY", "dir:/data:ro", "http:x.a.com/v1/y", "http:https://x.a.com/v1#GET", "tcp:db:1"]

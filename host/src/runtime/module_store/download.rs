@@ -81,7 +81,7 @@ impl ModuleStore {
 
 impl Download {
     /// Number of bytes that have arrived.
-    pub fn len(&self) -> u64 {
+    pub fn received(&self) -> u64 {
         self.len
     }
 
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(store.downloaded(&content()), 8);
         drop(first);
         let mut second = begin(&store).expect("the first one has ended");
-        assert_eq!((second.len(), second.is_complete()), (8, false));
+        assert_eq!((second.received(), second.is_complete()), (8, false));
         second.append(&BYTES[8..]).expect("written");
         assert!(second.is_complete() && !store.contains(&content()));
         assert!(second.finish(&store).expect("file access"));
@@ -191,7 +191,7 @@ mod tests {
             let mut download = begin(&store).expect("nobody else transfers it");
             download.append(&[b"x", &BYTES[1..]].concat()).expect("written");
             assert!(!download.finish(&store).expect("file access"));
-            assert!(download.len() == 0 && !store.contains(&content()));
+            assert!(download.received() == 0 && !store.contains(&content()));
             download.append(BYTES).expect("written");
             assert!(download.finish(&store).expect("file access"));
             assert_eq!(store.read(&content()).as_deref(), Some(BYTES));

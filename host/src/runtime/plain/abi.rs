@@ -140,7 +140,11 @@ fn flatten<'a>(shape: &Shape, bytes: &[u8], values: &mut impl Iterator<Item = &'
         Kind::Integer(integer) => {
             let number = number(bytes.get(..integer.bytes)?);
             let unused = 64 - 8 * integer.bytes;
-            *values.next()? = if integer.signed && integer.bytes < 4 { u64::from((((number << unused).cast_signed() >> unused).cast_unsigned() & 0xffff_ffff) as u32) } else { number };
+            *values.next()? = if integer.signed && integer.bytes < 4 {
+                u64::from((((number << unused).cast_signed() >> unused).cast_unsigned() & 0xffff_ffff) as u32)
+            } else {
+                number
+            };
         }
         Kind::Float32 | Kind::Char => *values.next()? = word(0)?,
         Kind::Float64 => *values.next()? = number(bytes.get(..8)?),

@@ -10,11 +10,12 @@ const TEXT_MAX: usize = 120;
 /// The signature of a function, as a task's schema has it.
 pub(super) fn signature(types: &Types) -> Value {
     let Kind::Record(record) = &types.parameters.kind else { unreachable!("parameters are a record") };
-    let parameter = |(name, field): (&Box<str>, &super::shape::Field)| {
+    let parameter = |(name, field): (&str, &super::shape::Field)| {
         let Shaped { text, schema } = describe(&field.shape);
         json!({"name": name, "type": text, "required": !field.shape.is_option(), "schema": schema})
     };
-    let parameters: Vec<Value> = record.names.list.iter().zip(&record.fields).map(parameter).collect();
+    let parameters: Vec<Value> =
+        record.names.list.iter().map(AsRef::as_ref).zip(&record.fields).map(parameter).collect();
     let result = match &types.result {
         None => json!("()"),
         Some(shape) => {
@@ -41,7 +42,7 @@ fn describe(shape: &Shape) -> Shaped {
         text = wit(shape, false);
     }
     if text.len() > TEXT_MAX {
-        text = "value".to_owned();
+        "value".clone_into(&mut text);
     }
     Shaped { text, schema: schema(shape) }
 }
@@ -79,11 +80,11 @@ fn wit(shape: &Shape, in_full: bool) -> String {
         }
         Kind::Variant(cases) => {
             let kind = if cases.payloads.iter().all(Option::is_none) { "enum" } else { "variant" };
-            let case = |(name, payload): (&Box<str>, &Option<Shape>)| match payload {
+            let case = |(name, payload): (&str, &Option<Shape>)| match payload {
                 Some(payload) => format!("{name}({})", inner(payload)),
-                None => name.to_string(),
+                None => name.to_owned(),
             };
-            let cases = || joined(cases.names.list.iter().zip(&cases.payloads).map(case));
+            let cases = || joined(cases.names.list.iter().map(AsRef::as_ref).zip(&cases.payloads).map(case));
             if in_full { format!("{kind} {{ {} }}", cases()) } else { kind.to_owned() }
         }
         Kind::Flags(_) if !in_full => "flags".to_owned(),
@@ -140,7 +141,11 @@ pub(super) fn schema(shape: &Shape) -> Value {
 
 fn integer_schema(Integer { bytes, signed }: Integer) -> Value {
     let bits = 8 * u32::try_from(bytes).unwrap_or(8);
-    let (minimum, maximum) = if signed { (json!(i64::MIN >> (64 - bits)), json!(i64::MAX >> (64 - bits))) } else { (json!(0), json!(u64::MAX >> (64 - bits))) };
+    let (minimum, maximum) = if signed {
+        (json!(i64::MIN >> (64 - bits)), json!(i64::MAX >> (64 - bits)))
+    } else {
+        (json!(0), json!(u64::MAX >> (64 - bits)))
+    };
     let format = format!("{}int{bits}", if signed { "" } else { "u" });
     json!({"type": "integer", "format": format, "minimum": minimum, "maximum": maximum})
 }

@@ -299,7 +299,8 @@ fn boolean(json: &str) -> Result<bool, Violation> {
 /// Reads an integer: digits without a decimal point or an exponent.
 fn integer_bytes(Integer { bytes, signed }: Integer, json: &str) -> Result<[u8; 8], Violation> {
     let bits = 8 * bytes;
-    let (least, most) = if signed { (i128::MIN >> (128 - bits), i128::MAX >> (128 - bits)) } else { (0, (1 << bits) - 1) };
+    let (least, most) =
+        if signed { (i128::MIN >> (128 - bits), i128::MAX >> (128 - bits)) } else { (0, (1 << bits) - 1) };
     let value = json.parse::<i128>().ok().filter(|value| (least..=most).contains(value));
     let value = value.ok_or_else(|| Violation::here(format!("integer from {least} to {most}"), found(json)))?;
     let bytes = value.to_le_bytes();

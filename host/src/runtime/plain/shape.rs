@@ -154,7 +154,7 @@ impl Types {
             let shape = builder.shape(&ty, 1).map_err(|why| format!("its parameter '{name}' {why}"))?;
             record.add(name, shape).map_err(|why| format!("its parameters take {why}"))?;
         }
-        let parameters = record.finish().map_err(|why| format!("its parameters take {why}"))?;
+        let parameters = record.finish();
         let mut results = function.results();
         let result = results.next().map(|ty| builder.shape(&ty, 1)).transpose();
         let result = result.map_err(|why| format!("its result {why}"))?;
@@ -206,7 +206,7 @@ impl Builder {
                 for field in fields.fields() {
                     record.add(field.name, self.shape(&field.ty, depth + 1)?)?;
                 }
-                record.finish()?
+                record.finish()
             }
             Type::Tuple(tuple) => self.tuple(tuple.types().collect::<Vec<_>>().iter(), depth)?,
             Type::Variant(variant) => {
@@ -240,7 +240,7 @@ impl Builder {
             let shape = self.shape(ty, depth + 1)?;
             fields.push(Field { at: layout.add(&shape)?, shape });
         }
-        layout.finish(Kind::Tuple(fields))
+        Ok(layout.finish(Kind::Tuple(fields)))
     }
 
     fn array(&mut self, ty: &Type, length: u32, depth: u32) -> Result<Shape, String> {
@@ -313,9 +313,9 @@ impl Layout {
         if self.size as u64 > SIZE_MAX { Err(too_large()) } else { Ok(at) }
     }
 
-    fn finish(self, kind: Kind) -> Result<Shape, String> {
+    fn finish(self, kind: Kind) -> Shape {
         let align = self.align.max(1);
-        Ok(Shape { kind, size: self.size.next_multiple_of(align), align, flat: self.flat })
+        Shape { kind, size: self.size.next_multiple_of(align), align, flat: self.flat }
     }
 }
 
@@ -334,7 +334,7 @@ impl RecordBuilder {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Shape, String> {
+    fn finish(mut self) -> Shape {
         let Names { list, by_name } = &mut self.record.names;
         for (index, name) in list.iter().enumerate().filter(|(_, name)| name.contains('-')) {
             by_name.entry(name.replace('-', "_").into()).or_insert(index);

@@ -152,7 +152,11 @@ fn values_of_every_type_return_from_a_guest_unchanged() {
         match ty {
             Type::Integer(1, false) => {}
             _ => {
-                assert_eq!(result(&mut fixture, &module, "echo", &format!("[[{list}]]")), format!("[{list}]"), "{ty:?}");
+                assert_eq!(
+                    result(&mut fixture, &module, "echo", &format!("[[{list}]]")),
+                    format!("[{list}]"),
+                    "{ty:?}"
+                );
             }
         }
         for (value, json) in values {

@@ -1,6 +1,6 @@
 //! Plain components as modules: their names, what cannot be called, and how calls end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
@@ -329,9 +329,7 @@ fn bytes_pass_up_to_the_result_limit_wherever_they_are() {
         let module = load(&fixture, "bytes.wasm", &mirror(types, ty));
         for bytes in [1 << 20, 11 << 20] {
             let json = format!("{before}{}{after}", BASE64_STANDARD.encode(vec![0xa5; bytes]));
-            let started = Instant::now();
             assert!(result(&mut fixture, &module, "f", &format!("[{json}]")) == json, "{ty} of {bytes} bytes differ");
-            println!("{ty}: {bytes} bytes there and back in {:?}", started.elapsed());
         }
         let whole = (limit - before.len() - after.len()) / 4 * 3;
         let json = |bytes: usize| format!("[{before}{}{after}]", BASE64_STANDARD.encode(vec![0; bytes]));

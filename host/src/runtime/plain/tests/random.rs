@@ -107,7 +107,7 @@ impl Type {
 }
 
 fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("{name:?} ")).collect()
+    names.iter().map(|name| format!("{name:?} ")).collect::<Vec<_>>().concat()
 }
 
 /// A generator of numbers.
@@ -259,7 +259,12 @@ impl Random {
             Type::Map(key, value) => {
                 let pairs: Vec<_> = (0..self.below(4)).map(|_| (self.value(key), self.value(value))).collect();
                 let is_object = matches!(**key, Type::Text);
-                let json = pairs.iter().map(|((_, key), (_, value))| if is_object { format!("{key}:{value}") } else { format!("[{key},{value}]") });
+                let json =
+                    pairs.iter().map(
+                        |((_, key), (_, value))| {
+                            if is_object { format!("{key}:{value}") } else { format!("[{key},{value}]") }
+                        },
+                    );
                 let json = json.collect::<Vec<_>>().join(",");
                 let json = if is_object { format!("{{{json}}}") } else { format!("[{json}]") };
                 (Val::Map(pairs.into_iter().map(|((key, _), (value, _))| (key, value)).collect()), json)

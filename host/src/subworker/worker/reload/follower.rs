@@ -190,10 +190,12 @@ impl Follower {
             Ok(WorkerReply::Modules(list)) => self.apply(list)?,
             // It has not changed.
             Ok(WorkerReply::Noted) => {}
-            Ok(WorkerReply::Unknown) => return {
-                self.wait_for_other_key(key);
-                Ok(())
-            },
+            Ok(WorkerReply::Unknown) => {
+                return {
+                    self.wait_for_other_key(key);
+                    Ok(())
+                };
+            }
             Ok(other) => {
                 warn!(?other, "unexpected reply to the request for the control plane's modules, retrying");
                 return {
@@ -251,7 +253,9 @@ impl Follower {
             }
         }
         for (path, (content, hash, size)) in offered {
-            if let Some(module) = self.list.modules.get_mut(&path).filter(|module| module.content == content) { module.absent_since = None } else {
+            if let Some(module) = self.list.modules.get_mut(&path).filter(|module| module.content == content) {
+                module.absent_since = None;
+            } else {
                 self.sender.send(TakenChange::Announced(path.clone()))?;
                 let (progress, is_listed, absent_since) = (Progress::Pending, true, None);
                 let module = FollowedModule { content, hash, size, progress, is_listed, absent_since };

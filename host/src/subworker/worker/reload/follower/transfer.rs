@@ -104,7 +104,7 @@ fn transfer_parts(
             if shutdown.is_draining() || is_list_due {
                 return Err(TransferEnd::Interrupted);
             }
-            let bytes = request_chunk(key, module, download.len(), connection)?;
+            let bytes = request_chunk(key, module, download.received(), connection)?;
             download.append(&bytes).map_err(TransferError::Store)?;
         }
         if download.finish(store).map_err(TransferError::Store)? {
@@ -169,10 +169,12 @@ mod tests {
         }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "as a connection replies")]
     fn chunk(offset: u64, bytes: &[u8]) -> Result<WorkerReply, CallError> {
         Ok(WorkerReply::Chunk(Chunk { offset, bytes: Blob(bytes.to_owned()) }))
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "as a connection replies")]
     fn refused(code: RefusalCode) -> Result<WorkerReply, CallError> {
         Ok(WorkerReply::Refused(Refusal::new(code, "no")))
     }
