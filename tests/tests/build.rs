@@ -103,7 +103,7 @@ fn a_missing_tool_is_named_with_the_command_that_installs_it() {
 }
 
 #[test]
-fn an_installation_without_pip_and_npm_says_what_to_install() {
+fn an_installation_without_pip_or_npm_names_what_to_install() {
     let directory = directory();
     let mut errors = Transcript::new();
     for file in ["tasks.py", "tasks.ts"] {

@@ -64,7 +64,7 @@ fn each_import_is_shown_with_its_grants_or_the_option_that_grants() {
 }
 
 #[test]
-fn a_module_that_cannot_be_loaded_says_what_is_missing_and_near() {
+fn a_module_that_cannot_be_loaded_names_what_is_missing_and_near() {
     let folder = TempDir::new().expect("folder created");
     let mut errors = Transcript::new();
     for (name, text) in [

@@ -113,7 +113,7 @@ fn errors_of_python_sources_are_shown_as_python_shows_them() {
 }
 
 #[test]
-fn what_a_python_task_cannot_do_says_so() {
+fn what_a_python_task_cannot_do_is_explained() {
     if tools::is_without(TOOL) {
         return;
     }

@@ -1,6 +1,7 @@
 //! The baselines: the transport alone, and the runtime alone.
 
 use std::{
+    panic,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -85,7 +86,9 @@ impl RuntimeAlone {
     pub(super) fn load(plan: &Plan) -> Result<Self, BenchError> {
         let sources = vec![plan.module.display().to_string()];
         let config = ModulesConfig { sources, concurrency: plan.slots, ..ModulesConfig::default() };
-        let (runtime, catalog) = config.load()?;
+        // On a thread without async code, in which attempts may wait.
+        let loaded = thread::scope(|scope| scope.spawn(|| config.load()).join());
+        let (runtime, catalog) = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
         if catalog.find(TASK).is_none() {
             return Err(BenchError::NoTask(plan.module.clone()));
         }
@@ -100,13 +103,12 @@ impl RuntimeAlone {
             let run = || {
                 count.fetch_add(self.run_repeatedly(plan.window), Ordering::Relaxed);
             };
-            for _ in 1..plan.slots {
+            for _ in 0..plan.slots {
                 // With fewer threads the figure is lower, which is better than a panic.
                 if thread::Builder::new().spawn_scoped(scope, run).is_err() {
                     break;
                 }
             }
-            run();
         });
         #[allow(clippy::cast_precision_loss, reason = "counts of a second are small")]
         let count = count.into_inner() as f64;

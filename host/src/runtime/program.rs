@@ -212,8 +212,9 @@ fn returned(ended: wasmtime::Result<RunResult>, store: &mut Store<Attempt>) -> w
     }
     // A program that fails has no result: what it wrote is its log.
     attempt.with_output(|output| output.print(Stream::Stdout, &stdout))?;
-    let said = attempt.with_output(|output| output.last_error()).map(|error| format!(": {error}")).unwrap_or_default();
-    Ok(Err(failure(ErrorKind::Failed, format!("the program exited with code {code}{said}"), Some(code))))
+    let last_error =
+        attempt.with_output(|output| output.last_error()).map(|error| format!(": {error}")).unwrap_or_default();
+    Ok(Err(failure(ErrorKind::Failed, format!("the program exited with code {code}{last_error}"), Some(code))))
 }
 
 /// The result for what a program wrote to stdout: JSON if it is JSON, else text without the newlines at its end.

@@ -96,4 +96,4 @@ pub(crate) const OLD_PROSE: [&str; 10] =
 pub(crate) const OLD_OPENINGS: [&str; 3] = ["so long", "so many", "so soon"];
 
 /// Names and paths in documents that are not in the sources: names of the Python original, and placeholders.
-pub(crate) const NOT_IN_SOURCES: &[&str] = &["NORMAL", "fastworker.toml", "tests/snapshots/SUITE/TEST.txt"];
+pub(crate) const NOT_IN_SOURCES: &[&str] = &["fastworker.toml", "tests/snapshots/SUITE/TEST.txt"];

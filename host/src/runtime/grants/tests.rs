@@ -1,3 +1,5 @@
+//! Grants as text, and what they allow.
+
 use super::*;
 
 fn http(text: &str) -> HttpGrant {

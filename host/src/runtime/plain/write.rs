@@ -7,7 +7,9 @@ use wasmtime::{
     component::{
         __internal::{
             ComponentTypes, InterfaceType, LiftContext,
-            wasmtime_environ::component::{TypeFlagsIndex, TypeMapIndex, TypeRecordIndex, VariantInfo},
+            wasmtime_environ::component::{
+                TypeFlagsIndex, TypeMapIndex, TypeOptionIndex, TypeRecordIndex, VariantInfo,
+            },
         },
         Lift,
     },
@@ -110,8 +112,8 @@ impl<'a> Writer<'a> {
         self.raw("")
     }
 
-    /// Writes the value that starts at `bytes`.
-    fn value(&mut self, cx: &mut LiftContext<'_>, ty: InterfaceType, bytes: &[u8]) -> Write {
+    /// Writes a boolean, a number, a character or a string.
+    fn scalar(&mut self, cx: &mut LiftContext<'_>, ty: InterfaceType, bytes: &[u8]) -> Write {
         match ty {
             InterfaceType::Bool => self.json(&(chunk::<1>(bytes)? != [0])),
             InterfaceType::S8 => self.json(&i8::from_le_bytes(chunk(bytes)?)),
@@ -135,6 +137,13 @@ impl<'a> Writer<'a> {
                 self.json(&char::from_u32(code).context("converted integer out of range for `char`")?)
             }
             InterfaceType::String => self.string(cx, bytes),
+            _ => bail!("a value that has no JSON"),
+        }
+    }
+
+    /// Writes the value that starts at `bytes`.
+    fn value(&mut self, cx: &mut LiftContext<'_>, ty: InterfaceType, bytes: &[u8]) -> Write {
+        match ty {
             InterfaceType::List(list) if self.types[list].element == InterfaceType::U8 => self.bytes(bytes),
             InterfaceType::List(list) => {
                 let item = self.types[list].element;
@@ -169,16 +178,7 @@ impl<'a> Writer<'a> {
                     None => self.json(name),
                 }
             }
-            InterfaceType::Option(option) => {
-                let option = &self.types[option];
-                match (discriminant(bytes, &option.info, 2)?, option.ty) {
-                    (0, _) => self.raw("null"),
-                    (_, InterfaceType::Option(_)) => {
-                        self.tagged(cx, "some", option.ty, after(bytes, option.info.payload_offset32)?)
-                    }
-                    (_, some) => self.value(cx, some, after(bytes, option.info.payload_offset32)?),
-                }
-            }
+            InterfaceType::Option(option) => self.option(cx, option, bytes),
             InterfaceType::Result(result) => {
                 let result = &self.types[result];
                 let case = discriminant(bytes, &result.info, 2)?;
@@ -189,11 +189,18 @@ impl<'a> Writer<'a> {
                 }
             }
             InterfaceType::Flags(flags) => self.flags(flags, bytes),
-            InterfaceType::Own(_)
-            | InterfaceType::Borrow(_)
-            | InterfaceType::Future(_)
-            | InterfaceType::Stream(_)
-            | InterfaceType::ErrorContext(_) => bail!("a value that has no JSON"),
+            scalar => self.scalar(cx, scalar, bytes),
+        }
+    }
+
+    fn option(&mut self, cx: &mut LiftContext<'_>, option: TypeOptionIndex, bytes: &[u8]) -> Write {
+        let option = &self.types[option];
+        match (discriminant(bytes, &option.info, 2)?, option.ty) {
+            (0, _) => self.raw("null"),
+            (_, InterfaceType::Option(_)) => {
+                self.tagged(cx, "some", option.ty, after(bytes, option.info.payload_offset32)?)
+            }
+            (_, some) => self.value(cx, some, after(bytes, option.info.payload_offset32)?),
         }
     }
 

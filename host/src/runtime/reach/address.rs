@@ -1,6 +1,6 @@
 //! Addresses that are reached only when a grant names them by number.
 //!
-//! A name can resolve to any address, and whoever owns the name can change it. So a grant by name never leads to this
+//! A name can resolve to any address, and its owner can change that. So a grant by name never leads to this
 //! machine, its network, or the services that clouds have at link-local addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -20,7 +20,7 @@ const MASKED: &str = "***";
 
 /// The secrets of a module.
 pub(in crate::runtime) struct Mask {
-    forms: Vec<Form>,
+    forms: Vec<Spelling>,
 }
 
 impl fmt::Debug for Mask {
@@ -30,13 +30,13 @@ impl fmt::Debug for Mask {
 }
 
 /// One form of a secret.
-struct Form {
+struct Spelling {
     bytes: Box<[u8]>,
     /// For each number of matched bytes, the next smaller number that can still become a match.
     fallback: Box<[usize]>,
 }
 
-impl Form {
+impl Spelling {
     fn new(text: &str) -> Self {
         let bytes: Box<[u8]> = text.as_bytes().into();
         let mut fallback = vec![0; bytes.len() + 1];
@@ -71,7 +71,8 @@ impl Mask {
         let mut forms: Vec<String> = secrets.flat_map(|secret| forms(secret.reveal())).collect();
         forms.sort_unstable();
         forms.dedup();
-        let forms: Vec<Form> = forms.iter().filter(|form| !form.is_empty()).map(|form| Form::new(form)).collect();
+        let forms: Vec<Spelling> =
+            forms.iter().filter(|form| !form.is_empty()).map(|form| Spelling::new(form)).collect();
         (!forms.is_empty()).then_some(Self { forms })
     }
 

@@ -177,7 +177,7 @@ fn short_names_that_a_component_has_twice_are_not_used() {
 }
 
 #[test]
-fn a_component_without_callable_functions_says_why() {
+fn a_component_without_callable_functions_names_the_reason() {
     let fixture = Fixture::new();
     let refuse = |text: &str| fixture.runtime.load(&fixture.dir.write_text("no.wasm", text)).expect_err("refused").why;
     let nothing = refuse("(component)");
