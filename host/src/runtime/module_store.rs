@@ -267,7 +267,12 @@ mod tests {
             &|| fs::write(&path, &BYTES[1..]).expect("written"),
             &|| fs::write(&path, [BYTES, b"more"].concat()).expect("written"),
             &|| std::os::unix::fs::symlink("/dev/zero", &path).expect("a link"),
-            &|| drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket")),
+            &|| {
+                // A socket's own path must be short.
+                let socket = dir.path().join("s");
+                drop(std::os::unix::net::UnixListener::bind(&socket).expect("a socket"));
+                fs::rename(&socket, &path).expect("renamed");
+            },
         ];
         for damage in damages {
             damage();

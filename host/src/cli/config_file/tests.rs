@@ -65,14 +65,14 @@ fn the_files_in_the_documentation_have_no_errors() {
 
 #[test]
 fn all_errors_are_found_at_once_with_their_lines() {
-    let text = "[control_plane]\nbase_adress = \"x\"\nconcurrency = 0\ninsecure = \"yes\"\nallow_http = []\n\n\
+    let text = "[control_plane]\nbase_adress = \"x\"\nconcurrency = 2000\ninsecure = \"yes\"\nallow_http = []\n\n\
                 [grant]\n[grants]\nallow_tcp = [\"db\",\n  \"db:5432\"]\nsecret = \"KEY=hunter2\"\n\
                 [modules.mail]\ntimeout = \"soon\"\nevery = 1\n[modules.mail.tasks.send]\ntz = \"UTC\"\nretry = 1\n";
     assert_eq!(
         errors(text),
         [
-            "2 unknown key 'base_adress': did you mean 'base_address'?",
-            "3 invalid concurrency '0': write a whole number from 1 to 1024",
+            "2 unknown key 'base_adress': did you mean 'base_address' or 'health_address'?",
+            "3 invalid concurrency '2000': write a whole number from 0 to 1024",
             "4 insecure is true or false",
             "5 'allow_http' belongs in [grants], or in [modules.NAME] for one module",
             "7 unknown key 'grant': did you mean 'grants'?",
