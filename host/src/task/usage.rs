@@ -36,7 +36,7 @@ impl From<Usage> for [u64; 6] {
 
 impl Usage {
     /// Its fields by name, as the command line and HTTP show them.
-    pub(crate) fn named(self) -> serde_json::Map<String, serde_json::Value> {
+    pub fn named(self) -> serde_json::Map<String, serde_json::Value> {
         let names = ["cpu_us", "instantiation_us", "memory_bytes", "host_calls", "received_bytes", "sent_bytes"];
         names.into_iter().map(str::to_owned).zip(<[u64; 6]>::from(self).map(Into::into)).collect()
     }
