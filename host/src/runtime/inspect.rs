@@ -21,6 +21,7 @@ mod producers;
 
 pub use interfaces::Interface;
 pub use producers::Producers;
+#[cfg(feature = "cli")]
 pub(crate) use producers::add_producers;
 
 /// How often a module is instantiated, to measure the median.

@@ -48,6 +48,7 @@ impl Producers {
 }
 
 /// Adds a section to a component that states the language of its tasks, and a tool with its version.
+#[cfg(feature = "cli")]
 pub(crate) fn add_producers(component: &mut Vec<u8>, language: &str, tool: (&str, &str)) {
     let mut content = Vec::new();
     push_text(&mut content, "producers");
@@ -64,12 +65,14 @@ pub(crate) fn add_producers(component: &mut Vec<u8>, language: &str, tool: (&str
 }
 
 /// Appends a text: its length, then its bytes.
+#[cfg(feature = "cli")]
 fn push_text(out: &mut Vec<u8>, text: &str) {
     push_number(out, text.len());
     out.extend(text.as_bytes());
 }
 
 /// Appends a number in LEB128.
+#[cfg(feature = "cli")]
 fn push_number(out: &mut Vec<u8>, mut number: usize) {
     loop {
         let byte = u8::try_from(number & 0x7f).unwrap_or_default();
