@@ -69,7 +69,7 @@ async fn functions_of_a_plain_component_are_tasks_with_typed_arguments() {
         (item("colour", json!(1)), "args[0][1].colour: expected no such property, found number 1"),
         (
             json!([[{"name": "a", "count": 1}], "none", []]),
-            r#"args[0][0]["unit-price"]: expected number, "NaN", "Infinity" or "-Infinity", found nothing"#,
+            r#"args[0][0]["unit-price"]: expected number or "NaN", "Infinity" or "-Infinity", found nothing"#,
         ),
         (json!([[], "half", []]), r#"args[1]: expected "none" or object, found string "half""#),
         (
