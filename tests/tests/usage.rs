@@ -43,7 +43,7 @@ fn a_wrong_option_is_reported_with_a_correction() {
         &["subworker", "--worker-id", "sw1"],
         &["subworker", "--control-plane-address", "tcp://127.0.0.1:5555"],
         &["control-plane", "--base-address", "tcp://127.0.0.1:65534"],
-        &["control-plane", "--concurrency", "0"],
+        &["control-plane", "--concurrency", "2000"],
         &["control-plane", "--subworker-port", "0"],
         &["control-plane", "--subworker-port", "5557"],
         &["control-plane", "--log-level", "loud"],
