@@ -11,6 +11,9 @@ case $target in /*) ;; *) target=$PWD/$target ;; esac
 export CARGO_TARGET_DIR=$target
 # rustup installs cargo here, and adds it to PATH only for shells that are started later.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+# Where scripts/setup installs Node.js if the system has none, or an old one.
+node_folder=${XDG_CACHE_HOME:-$HOME/.cache}/fastworker/node
+[ ! -x "$node_folder/bin/node" ] || PATH=$node_folder/bin:$PATH
 # shellcheck disable=SC2034 # used by the scripts that source this file
 modules=$target/tasks fastworker=$target/release/fastworker
 
