@@ -251,10 +251,12 @@ fn slow_servers_are_bounded_by_the_guest_and_by_the_attempt() {
 fn connections_at_a_time_are_bounded() {
     let server = server();
     let grants = ["--allow-http", &server.address()];
-    let args = json!([{"authority": server.address(), "path": "/together"}, 100]);
-    let results = expect_result(&grants, "request_often", &args);
-    assert_eq!(results, json!([CONNECTIONS_MAX, "ErrorCode::ConnectionLimitReached"]));
-    assert_eq!(server.connections().get(), CONNECTIONS_MAX);
+    let args = json!([{"authority": server.address(), "path": "/together"}, CONNECTIONS_MAX]);
+    assert_eq!(expect_result(&grants, "request_often", &args), json!([CONNECTIONS_MAX, null]));
+    // No earlier request gets a response, so the last one would be one connection too many.
+    let args = json!([{"authority": server.address(), "path": "/silent"}, CONNECTIONS_MAX + 1]);
+    let error = expect_result(&grants, "last_of_many", &args);
+    assert_eq!(error, json!("ErrorCode::ConnectionLimitReached"));
     // One after the other, there is no limit.
     let args = json!([{"authority": server.address(), "path": "/"}, 1]);
     assert_eq!(expect_result(&grants, "request_often", &args), json!([1, null]));

@@ -134,3 +134,10 @@ fn request_often(request: Request, times: usize) -> (usize, Option<String>) {
     let error = results.iter().find_map(|result| result.as_ref().err().cloned());
     (results.iter().filter(|result| result.is_ok()).count(), error)
 }
+
+/// Sends a request many times at once, and returns the error of the last one.
+#[task]
+fn last_of_many(request: Request, times: usize) -> Option<String> {
+    let sent: Vec<_> = (0..times).map(|_| send(&request)).collect();
+    sent.last().and_then(|sent| receive(sent.as_ref().map_err(Clone::clone).ok()?).err())
+}

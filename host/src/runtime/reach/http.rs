@@ -27,7 +27,7 @@ use wasmtime_wasi_http::{
 use super::{
     connect::connect,
     destination::Destination,
-    network::{AddressError, Network, NetworkLimits},
+    network::{AddressError, Network, NetworkLimits, OpenConnection},
     refusal::{Excess, Refusal},
 };
 
@@ -73,12 +73,17 @@ impl WasiHttpHooks for HttpHooks {
         _processed: Rest,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let network = Arc::clone(&self.network);
-        match check(&network, &request) {
-            Ok(to) => Box::new(send(network, to, request, options.unwrap_or_default())),
+        let to = match check(&network, &request) {
+            Ok(to) => to,
             Err(refusal) => {
                 network.report_refusal(&refusal);
-                Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+                return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
             }
+        };
+        // Opened here and not in the future, so that the guest's earlier requests get a connection first.
+        match network.open_connection() {
+            Ok(connection) => Box::new(send(network, connection, to, request, options.unwrap_or_default())),
+            Err(_) => Box::new(std::future::ready(Err(Error::ConnectionLimitReached))),
         }
     }
 
@@ -122,10 +127,15 @@ fn check(network: &Network, request: &Request<WasiBody>) -> Result<Destination, 
 }
 
 /// Sends a request that is granted.
-async fn send(network: Arc<Network>, to: Destination, mut request: Request<WasiBody>, options: RequestOptions) -> Sent {
+async fn send(
+    network: Arc<Network>,
+    connection: OpenConnection,
+    to: Destination,
+    mut request: Request<WasiBody>,
+    options: RequestOptions,
+) -> Sent {
     let Timeouts { connect: connect_timeout, response: response_timeout, pause } =
         Timeouts::new(&network.limits, options);
-    let connection = network.open_connection().map_err(|_| Error::ConnectionLimitReached)?;
     let method = request.method().clone();
     let connected = timeout(connect_timeout, async {
         let addresses = network.http_addresses(method.as_str(), &to).await;
