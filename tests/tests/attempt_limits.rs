@@ -1,10 +1,10 @@
 //! What one attempt may use: each limit has its option and its key, and an error kind of its own.
 
-use std::{fs, io::Write as _};
+use std::fs;
 
 use fastworker_tests::{
     Cluster, cli, fastworker, module,
-    servers::{Server, respond, send_forever},
+    servers::{Server, send_forever},
 };
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn failed(options: &[&str], example: &str, task: &str, args: &Value) -> String {
     assert!(ended["usage"]["cpu_us"].is_u64(), "{ended}");
     // The module's own words come before those of the host.
     let error = text("error");
-    let line = error.lines().find(|line| line.contains(" than ") || line.contains("limit")).unwrap_or(&error);
+    let line = error.lines().rfind(|line| line.contains(" than ") || line.contains("limit")).unwrap_or(&error);
     format!("{}: {line}", text("error_kind"))
 }
 
@@ -84,24 +84,17 @@ fn a_larger_stack_lets_a_task_recurse_deeper() {
 
 #[test]
 fn the_network_of_an_attempt_has_limits_of_its_own() {
-    let server = Server::http(|head, stream, _| {
-        if head.contains("/endless") {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-            send_forever(stream, &[b'x'; 16 << 10]);
-        } else {
-            respond(stream, "200 OK", "", "");
-        }
-    });
+    let server = Server::tcp(|mut stream, _| send_forever(&mut stream, &[b'x'; 16 << 10]));
     let address = server.address();
-    let request = |path: &str| json!([{"authority": address, "path": path}]);
-    let with = |option: &str, limit: &str, path: &str| {
-        failed(&["--allow-http", &address, option, limit], "outside", "request", &request(path))
+    let with = |option: &str, limit: &str, words: &str| {
+        let args = json!(["127.0.0.1", server.port(), words]);
+        failed(&["--allow-tcp", &address, option, limit], "outside", "talk_to_address", &args)
     };
-    let refused = with("--max-connections", "0", "/");
+    let refused = with("--max-connections", "0", "go");
     assert_eq!(refused, "connection-limit: opened more than 0 connections at a time");
-    let received = with("--max-received", "10kB", "/endless");
+    let received = with("--max-received", "10kB", "go");
     assert_eq!(received, "network-limit: received more than 9.7 KiB from the network");
-    let sent = with("--max-sent", "10", "/");
+    let sent = with("--max-sent", "10", "more than ten bytes");
     assert_eq!(sent, "network-limit: sent more than 10 bytes to the network");
 }
 
