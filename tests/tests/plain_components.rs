@@ -71,7 +71,7 @@ async fn functions_of_a_plain_component_are_tasks_with_typed_arguments() {
             json!([[{"name": "a", "count": 1}], "none", []]),
             r#"args[0][0]["unit-price"]: expected number or "NaN", "Infinity" or "-Infinity", found nothing"#,
         ),
-        (json!([[], "half", []]), r#"args[1]: expected object, found string "half""#),
+        (json!([[], "half", []]), r#"args[1]: expected "none", {"amount": …} or {"percent": …}, found string "half""#),
         (
             json!([[], {"percent": "x"}, []]),
             r#"args[1].percent: expected number or "NaN", "Infinity" or "-Infinity", found string "x""#,
