@@ -21,6 +21,7 @@ use crate::{
     task::{ErrorKind, Outcome, TaskId},
 };
 
+mod hostile;
 mod modules;
 mod random;
 
