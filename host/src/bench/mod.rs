@@ -9,12 +9,14 @@
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     client::{Client, ClientError},
     config::Address,
+    runtime::{grants::GrantTable, policies::PolicyTable},
     subworker::ModulesError,
     task::SerializationFormat,
     transport::{CallError, OpenError, Transport as _, nng::Nng},
@@ -38,6 +40,12 @@ const TASK: &str = "add";
 pub struct Plan {
     /// A module with a task `add(x, y)`.
     pub module: PathBuf,
+    /// What the module is granted.
+    pub grants: Arc<GrantTable>,
+    /// The policies of its tasks.
+    pub policies: Arc<PolicyTable>,
+    /// The options of the servers that are started, by which they grant the same and have the same policies.
+    pub server_options: Vec<String>,
     /// A running control plane to measure; none to start one.
     pub control_plane_address: Option<Address>,
     /// The message format.

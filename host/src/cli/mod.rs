@@ -203,7 +203,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(&file),
         Command::Dev(command) => command.run(&file),
         Command::Compile(command) => command.run(),
-        Command::Bench(command) => command.run(),
+        Command::Bench(command) => command.run(&file),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };

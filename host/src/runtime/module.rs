@@ -76,6 +76,11 @@ impl Module {
         self.0.task_index.get(task).map(|index| &self.0.limits[*index])
     }
 
+    /// Whether its tasks are the functions of a plain component, whose names nobody chose as names of tasks.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.0.entry, Entry::Functions(_))
+    }
+
     /// The module to instantiate for an attempt.
     pub(super) fn prepared(&self) -> &PreparedModule {
         &self.0.prepared

@@ -153,10 +153,31 @@ fn a_short_name_of_two_modules_is_the_name_of_neither() {
     );
     catalog.remove(one.path());
     assert!(["add", "ops.mul"].iter().all(|name| catalog.find(name).is_some_and(|module| module.path() == two.path())));
-    // Two modules with the same full name are still one too many.
-    let same = load(&fixture, "same.wasm", &calculator("ns:two/ops@1.0.0"));
-    let taken = catalog.put(same).expect_err("a name that is taken");
-    assert!(matches!(&taken.why, ModuleError::TaskTaken { task, .. } if task == "ns:two/ops@1.0.0#mul"), "{taken}");
+}
+
+#[test]
+fn of_two_functions_with_one_full_name_only_the_first_is_callable() {
+    let fixture = Fixture::new();
+    let mut catalog = Catalog::default();
+    let one = load(&fixture, "one.wasm", &calculator("ns:two/ops@1.0.0"));
+    let two = load(&fixture, "two.wasm", &calculator("ns:two/ops@1.0.0"));
+    catalog.put_all(vec![one.clone(), two.clone()]).expect("the rest works");
+    let path = |name: &str| catalog.find(name).map(Module::path);
+    assert_eq!([path("ns:two/ops@1.0.0#mul"), path("ops.mul")], [Some(one.path()), Some(one.path())]);
+    assert_eq!([path("one#add"), path("two#add"), path("add")], [Some(one.path()), Some(two.path()), None]);
+    let [first, second] = [0, 1].map(|index| catalog.describe()[index].clone());
+    let mut names: Vec<&str> = second.tasks.iter().map(|task| task.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["two#add", "two#crash", "two#hang"]);
+    assert_eq!(second.not_callable.len(), first.not_callable.len() + 1);
+    let NotCallable { name, reason } = second.not_callable.last().expect("a function");
+    assert_eq!(name, "ns:two/ops@1.0.0#mul");
+    let [own, other] = [two.path(), one.path()].map(|path| path.display().to_string());
+    let change = "give one of them another package name or version, or load only one";
+    assert_eq!(*reason, format!("{other} has a task of that name, and {own} as well: {change}"));
+    catalog.remove(one.path());
+    assert!(["add", "ops.mul", "ns:two/ops@1.0.0#mul"].iter().all(|name| catalog.find(name).is_some()));
+    assert!(catalog.taken_from(two.path()).is_empty());
 }
 
 #[test]
