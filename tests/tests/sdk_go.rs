@@ -96,7 +96,7 @@ fn a_go_module_builds_from_its_folder_vendor() {
                 func twice(number int) int { return numbers.Twice(number) + near.One }\n";
     write(&project, "tasks.go", &TWICE.replace("numbers.Twice", "twice").replace("\t\"example.org/numbers\"\n", ""));
     write(&project, "twice.go", code);
-    let Some(module) = build(&project, "vendored-go") else { return };
+    let Some(module) = build_module(&project, "vendored-go") else { return };
     assert_eq!(Attempt::run(&module, &["twice", "--kwargs", "number=4"]).result(), 9);
     assert!(!project.join("go.work").exists() && !project.join("go.sum").exists());
 }
@@ -125,7 +125,7 @@ fn a_go_module_builds_in_its_workspace() {
     write(root, "elsewhere/far.go", "package far\n\nfunc Away() int { return 7 }\n");
     let before = std::fs::read_to_string(root.join("go.work")).expect("file access");
     for source in ["shop", "shop/tasks.go"] {
-        let Some(module) = build(&root.join(source), "workspace-go") else { return };
+        let Some(module) = build_module(&root.join(source), "workspace-go") else { return };
         // The names of parameters come from the sources of all modules of the workspace.
         assert_eq!(Attempt::run(&module, &["twice", "--kwargs", "number=4"]).result(), 8);
         assert_eq!(Attempt::run(&module, &["far"]).result(), 7);
