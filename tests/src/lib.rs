@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! [`binary`], [`modules`], [`tools`], [`sdk`] and [`guests`] build what is tested, [`ports`] and [`process`] run it, [`cluster`]
+//! [`binary`], [`modules`], [`sdk`] and [`guests`] build what is tested, [`ports`] and [`process`] run it, [`cluster`]
 //! combines them.
 //! [`wait`] waits for a condition with a deadline; no test has fixed sleeps. [`snapshot`] compares wording. [`faults`] has
 //! the fault suites. The log of a server is printed when its test fails. [`sim`] is separate: a seeded simulation of
@@ -38,7 +38,6 @@ pub mod sim;
 pub mod snapshot;
 pub mod steady;
 pub mod task_helpers;
-pub mod tools;
 pub mod wait;
 pub mod wording;
 

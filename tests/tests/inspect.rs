@@ -64,6 +64,36 @@ fn each_import_is_shown_with_its_grants_or_the_option_that_grants() {
 }
 
 #[test]
+fn list_and_bench_load_files_with_the_grants_and_the_file_of_a_worker() {
+    let folder = TempDir::new().expect("folder created");
+    let file = folder.path().join("fastworker.toml");
+    fs::write(&file, "[modules.arithmetic]\nneeds = [\"env:MODE\"]\n").expect("file written");
+    let run = |words: &[&str]| {
+        let mut command = fastworker();
+        command.args(words).args(["--task-modules", &example("arithmetic"), "--json"]);
+        cli::run(command)
+    };
+    let config = ["--config", file.to_str().expect("UTF-8")];
+    let listed = run(&[&["list"], &config[..]].concat()).with_code(0).json();
+    assert_eq!((&listed[0]["tasks"], &listed[0]["grants"]), (&json!([]), &json!([])));
+    assert!(listed[0]["ungranted"].to_string().contains("env:MODE"), "{listed}");
+    let grant = ["--allow-env", "arithmetic@MODE=test"];
+    let listed = run(&[&["list"], &config[..], &grant[..]].concat()).with_code(0).json();
+    assert_eq!((&listed[0]["grants"], &listed[0]["ungranted"]), (&json!(["env:MODE"]), &json!([])));
+    assert_eq!(listed[0]["tasks"][0]["name"], "add");
+    let bench = ["bench", "--rounds", "1", "--turn", "20ms", "--bulk", "10", "--concurrency", "1"];
+    let ran = run(&[&bench[..], &config[..]].concat()).with_code(2).with_error();
+    assert!(ran.stderr.contains("has no task 'add'"), "{ran:?}");
+    let rows = run(&[&bench[..], &config[..], &grant[..]].concat()).with_code(0).json();
+    assert!(rows.to_string().contains("runtime alone"), "{rows}");
+    // Of workers, the grants are their own.
+    let mut command = fastworker();
+    command.args(["list", "--allow-env", "MODE=test"]);
+    let ran = cli::run(command).with_code(2).with_error();
+    assert!(ran.stderr.contains("--task-modules"), "{ran:?}");
+}
+
+#[test]
 fn a_module_that_cannot_be_loaded_names_what_is_missing_and_near() {
     let folder = TempDir::new().expect("folder created");
     let mut errors = Transcript::new();

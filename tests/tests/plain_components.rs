@@ -69,12 +69,12 @@ async fn functions_of_a_plain_component_are_tasks_with_typed_arguments() {
         (item("colour", json!(1)), "args[0][1].colour: expected no such property, found number 1"),
         (
             json!([[{"name": "a", "count": 1}], "none", []]),
-            r#"args[0][0]["unit-price"]: expected number or "NaN", "Infinity" or "-Infinity", found nothing"#,
+            r#"args[0][0]["unit-price"]: expected number, "NaN", "Infinity" or "-Infinity", found nothing"#,
         ),
-        (json!([[], "half", []]), r#"args[1]: expected object, found string "half""#),
+        (json!([[], "half", []]), r#"args[1]: expected "none", {"amount": …} or {"percent": …}, found string "half""#),
         (
             json!([[], {"percent": "x"}, []]),
-            r#"args[1].percent: expected number or "NaN", "Infinity" or "-Infinity", found string "x""#,
+            r#"args[1].percent: expected number, "NaN", "Infinity" or "-Infinity", found string "x""#,
         ),
         (json!([[], "none", ["free"]]), r#"args[2][0]: expected "gift-wrap" or "express", found string "free""#),
         (json!([[]]), "quotes.price() missing 2 required arguments: 'discount' and 'extras'"),

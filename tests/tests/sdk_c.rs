@@ -5,8 +5,7 @@ use std::{path::Path, process::Command};
 use fastworker_tests::{
     binary::root,
     cli,
-    sdk::{Attempt, build},
-    tools,
+    sdk::{self, Attempt, build_module},
 };
 use serde_json::json;
 
@@ -17,13 +16,13 @@ mod zig;
 
 #[test]
 fn a_module_in_c_fulfils_the_contract() {
-    let Some(module) = build(Path::new("tests/tests/sdk/contract.c"), "contract-c") else { return };
+    let Some(module) = build_module(Path::new("tests/tests/sdk/contract.c"), "contract-c") else { return };
     contract::check(&module, &contract::Expected { kind: "OutOfStock", crash: "unreachable" });
 }
 
 #[test]
 fn a_module_in_cpp_fulfils_the_contract() {
-    let Some(module) = build(Path::new("tests/tests/sdk/contract.cpp"), "contract-cpp") else { return };
+    let Some(module) = build_module(Path::new("tests/tests/sdk/contract.cpp"), "contract-cpp") else { return };
     contract::check(&module, &contract::Expected { kind: "OutOfStock", crash: "out_of_range was thrown" });
     zig::run(&root().join("guest-sdk/c"), "./tests/run", &[]);
 }
@@ -31,7 +30,7 @@ fn a_module_in_cpp_fulfils_the_contract() {
 #[test]
 fn the_example_in_c_makes_an_image_black_and_white() {
     let source = Path::new("examples/tasks/c-threshold/threshold.c");
-    let Some(module) = build(source, "threshold") else { return };
+    let Some(module) = build_module(source, "threshold") else { return };
     let result = |args: &[&str]| Attempt::run(&module, &[&["threshold"], args].concat()).result().clone();
     // P5, 4 1, 255, and the greys 10, 20, 200, 210; then 0, 0, 255, 255, and 0, 255, 255, 255.
     let image = "UDUKNCAxCjI1NQoKFMjS";
@@ -65,10 +64,10 @@ fn the_example_in_cpp_finds_the_shortest_route() {
 
 fn new_project(language: &str) {
     let directory = tempfile::tempdir().expect("directory created");
-    let command = tools::command(directory.path(), &["new", "my-tasks", "--lang", language]);
+    let command = sdk::command(directory.path(), &["new", "my-tasks", "--lang", language]);
     let _ = cli::run(command).with_code(0);
     let project = directory.path().join("my-tasks");
-    let Some(module) = build(&project, &format!("new-{language}")) else { return };
+    let Some(module) = build_module(&project, &format!("new-{language}")) else { return };
     assert_eq!(Attempt::run(&module, &["mean", "[1, 2]"]).result(), 1.5);
     let greetings = Attempt::run(&module, &["greet", "Ada", "--kwargs", "times=2"]);
     assert_eq!(greetings.result(), &json!(["Hello, Ada!", "Hello, Ada!"]));
@@ -105,6 +104,6 @@ fn a_project_may_have_several_sources_headers_and_flags() {
     write("headers/half.h", "long long half(long long x);\n");
     write("half_test.c", "not C, and not compiled\n");
     write("compile_flags.txt", "-Iheaders\n-DPLUS=100\n");
-    let Some(module) = build(&directory.path().join("several"), "several-c") else { return };
+    let Some(module) = build_module(&directory.path().join("several"), "several-c") else { return };
     assert_eq!(Attempt::run(&module, &["half", "8"]).result(), 104);
 }

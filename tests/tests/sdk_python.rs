@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use fastworker_tests::{Cluster, Ran, binary, cli, sdk::Attempt, tools};
+use fastworker_tests::{
+    Cluster, Ran, binary, cli,
+    sdk::{self, Attempt},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -25,14 +28,14 @@ fn directory() -> TempDir {
 /// Copies a file of the repository, and builds it. Returns the path of the module.
 fn build_copy(directory: &Path, file: &str, name: &str) -> PathBuf {
     fs::copy(binary::root().join(file), directory.join(name)).expect("file copied");
-    let _ = tools::build(directory, name).with_code(0);
+    let _ = sdk::build(directory, name).with_code(0);
     directory.join(name).with_extension("wasm")
 }
 
 /// Builds a file with this text, which must fail.
 fn build_broken(directory: &Path, name: &str, text: &str) -> Ran {
     fs::write(directory.join(name), text).expect("file written");
-    tools::build(directory, name)
+    sdk::build(directory, name)
 }
 
 /// Runs unit tests in a folder.
@@ -50,7 +53,7 @@ fn the_python_sdk_passes_its_own_tests() {
 
 #[test]
 fn a_module_in_python_fulfils_the_contract() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let directory = directory();
@@ -65,7 +68,7 @@ fn a_module_in_python_fulfils_the_contract() {
 
 #[test]
 fn a_file_for_the_python_fastworker_runs_unchanged() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let directory = directory();
@@ -91,7 +94,7 @@ fn a_file_for_the_python_fastworker_runs_unchanged() {
 
 #[test]
 fn errors_of_python_sources_are_shown_as_python_shows_them() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let directory = directory();
@@ -114,7 +117,7 @@ fn errors_of_python_sources_are_shown_as_python_shows_them() {
 
 #[test]
 fn what_a_python_task_cannot_do_is_explained() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let directory = directory();
@@ -140,7 +143,7 @@ def attempt(how: str):
     return csv.__name__
 ";
     fs::write(directory.path().join("tasks.py"), source).expect("file written");
-    let _ = tools::build(directory.path(), "tasks.py").with_code(0);
+    let _ = sdk::build(directory.path(), "tasks.py").with_code(0);
     let module = directory.path().join("tasks.wasm");
     assert_eq!(Attempt::run(&module, &["attempt", "well"]).result(), "csv");
     for (how, kind, words) in [
@@ -162,7 +165,7 @@ def attempt(how: str):
 
 #[test]
 fn the_python_example_describes_a_csv() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let directory = directory();
@@ -181,13 +184,13 @@ fn the_python_example_describes_a_csv() {
 
 #[test]
 fn a_new_project_in_python_builds_and_passes_its_tests() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let directory = directory();
-    let _ = cli::run(tools::command(directory.path(), &["new", "my-tasks", "--lang", "python"])).with_code(0);
+    let _ = cli::run(sdk::command(directory.path(), &["new", "my-tasks", "--lang", "python"])).with_code(0);
     let project = directory.path().join("my-tasks");
-    let _ = tools::build(directory.path(), "my-tasks").with_code(0);
+    let _ = sdk::build(directory.path(), "my-tasks").with_code(0);
     let module = project.join("my-tasks.wasm");
     assert_eq!(Attempt::run(&module, &["mean", "[1, 2]"]).result(), 1.5);
     unittest(&project);

@@ -115,7 +115,8 @@ impl Cluster {
         let module = plan.module.display().to_string();
         let slots = plan.slots.to_string();
         let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
-        let modules = strings(&["--task-modules", &module, "--concurrency", &slots]);
+        let mut modules = strings(&["--task-modules", &module, "--concurrency", &slots]);
+        modules.extend(plan.server_options.clone());
         let common = strings(&["--discovery-address", &discovery.to_string(), "--log-level", "warn", "--json"]);
         let subworker_port = (first + 6).to_string();
         let mut arguments = strings(&["control-plane", "--no-gui", "--base-address", &base.to_string()]);

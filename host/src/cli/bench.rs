@@ -1,13 +1,16 @@
 //! `fastworker bench`
 
-use std::{env, path::PathBuf, thread, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_USAGE, block_on, complete, interruption_handler,
-    parse_base_address, parse_bool, parse_from_str, parse_number, parse_positive_duration, render,
+    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_USAGE, block_on, complete,
+    config_file::{ConfigFile, ConfigOptions},
+    grant_options::GrantOptions,
+    interruption_handler, parse_base_address, parse_bool, parse_from_str, parse_number, parse_positive_duration,
+    render,
 };
 use crate::{
     bench::{self, BenchError, Plan},
@@ -22,9 +25,11 @@ const ROUNDS_MAX: u64 = 10_000;
 
 #[derive(Args, Debug)]
 pub(super) struct BenchCommand {
-    /// Module with a task add(x, y) [default: arithmetic.wasm of the examples, if built]
-    #[arg(long, env = "FASTWORKER_BENCH_TASK_MODULES", value_name = "PATH", conflicts_with = "control_plane_address")]
-    task_modules: Option<PathBuf>,
+    /// Modules with a task add(x, y), each of which has its own cluster. All cases are measured with the first one, and
+    /// the rate of attempts with each other one [default: arithmetic.wasm of the examples, if built]
+    #[arg(long, env = "FASTWORKER_BENCH_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
+          conflicts_with = "control_plane_address")]
+    task_modules: Vec<PathBuf>,
     /// Measure the running cluster at this base address instead of starting one. It must have a task `add(x, y)`
     #[arg(long, env = "FASTWORKER_BENCH_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS", value_parser = parse_base_address)]
     control_plane_address: Option<Address>,
@@ -50,20 +55,24 @@ pub(super) struct BenchCommand {
     /// Duration of each measurement
     #[arg(long, env = "FASTWORKER_TURN", default_value = "300ms", value_parser = parse_positive_duration, value_name = "DURATION")]
     turn: Duration,
+    #[command(flatten)]
+    config: ConfigOptions,
     /// Print JSON
     #[arg(long, env = "FASTWORKER_JSON", value_parser = parse_bool)]
     json: bool,
     /// Run as the echo server of another `bench` process
     #[arg(long, env = "FASTWORKER_ECHO", hide = true, value_parser = parse_from_str::<Address>)]
     echo: Option<Address>,
+    #[command(flatten)]
+    grants: GrantOptions,
 }
 
 impl BenchCommand {
-    pub(super) fn run(self) -> CommandResult {
+    pub(super) fn run(self, file: &ConfigFile) -> CommandResult {
         if let Some(address) = &self.echo {
             return serve_echo(address);
         }
-        let plan = self.plan()?;
+        let plan = self.plan(file)?;
         if let Some(address) = &plan.control_plane_address {
             render::print_note(&format!("measuring the cluster at {address}"));
         }
@@ -75,15 +84,19 @@ impl BenchCommand {
         })
     }
 
-    fn plan(&self) -> Result<Plan, CliError> {
+    fn plan(&self, file: &ConfigFile) -> Result<Plan, CliError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Plan {
-            module: match (&self.task_modules, &self.control_plane_address) {
+            other_modules: self.task_modules.iter().skip(1).cloned().collect(),
+            module: match (self.task_modules.first(), &self.control_plane_address) {
                 (Some(module), _) => module.clone(),
                 // The running cluster has its own modules.
                 (None, Some(_)) => PathBuf::new(),
                 (None, None) => example_module()?,
             },
+            grants: Arc::new(self.grants.table(file)?),
+            policies: Arc::new(file.policies.clone()),
+            server_options: self.config.typed().into_iter().chain(self.grants.typed()).collect(),
             control_plane_address: self.control_plane_address.clone(),
             format: self.serialization_format,
             original: self.original.clone(),

@@ -14,7 +14,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{CliError, EXIT_NOT_FOUND, EXIT_USAGE, error::os_message};
+use super::{CliError, EXIT_NOT_FOUND, EXIT_USAGE, error::os_message, usage};
 use crate::{
     escape,
     runtime::{grants::Grant, policies::PolicyTable},
@@ -44,6 +44,14 @@ pub(super) struct ConfigOptions {
     /// /etc/fastworker/fastworker.toml]
     #[arg(long, env = VARIABLE, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
+}
+
+impl ConfigOptions {
+    /// The option as it is on the command line, for a server that this process starts.
+    pub(super) fn typed(&self) -> Option<String> {
+        let path = self.config.as_ref().filter(|_| usage::is_typed("config"))?;
+        Some(format!("--config={}", path.display()))
+    }
 }
 
 /// The settings of a file.

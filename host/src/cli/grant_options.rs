@@ -5,7 +5,9 @@ use std::{fmt::Display, str::FromStr};
 use clap::Args;
 
 use super::{CliError, EXIT_USAGE, config_file::ConfigFile, parse_from_str, usage};
-use crate::runtime::grants::{DirGrant, EnvGrant, Grant, GrantTable, HttpGrant, Scoped, SecretGrant, TcpGrant};
+use crate::runtime::grants::{
+    DirGrant, EnvGrant, Grant, GrantKind, GrantTable, HttpGrant, Scoped, SecretGrant, TcpGrant,
+};
 
 /// What guests may reach. Nothing by default.
 #[derive(Args, Debug)]
@@ -37,12 +39,15 @@ pub(super) struct GrantOptions {
 
 /// The grants in one value of an option: one in each line, so that a variable can have several.
 #[derive(Clone, Debug)]
-struct Lines<G>(Vec<Scoped<G>>);
+struct Lines<G> {
+    text: String,
+    grants: Vec<Scoped<G>>,
+}
 
 fn parse_lines<G: FromStr<Err: Display>>(text: &str) -> Result<Lines<G>, String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let grants = lines.map(parse_from_str::<Scoped<G>>).collect::<Result<Vec<_>, _>>()?;
-    if grants.is_empty() { Err("write a grant".into()) } else { Ok(Lines(grants)) }
+    if grants.is_empty() { Err("write a grant".into()) } else { Ok(Lines { text: text.to_owned(), grants }) }
 }
 
 /// Where a grant is from.
@@ -96,10 +101,27 @@ impl GrantOptions {
         grants
     }
 
+    /// The options as they are on the command line, for a server that this process starts: it inherits the variables.
+    pub(super) fn typed(&self) -> Vec<String> {
+        fn texts<G>(lines: &[Lines<G>]) -> Vec<&str> {
+            lines.iter().map(|lines| &*lines.text).collect()
+        }
+        let options = [
+            (GrantKind::Env, texts(&self.allow_env)),
+            (GrantKind::Secret, texts(&self.secret)),
+            (GrantKind::Dir, texts(&self.allow_dir)),
+            (GrantKind::Http, texts(&self.allow_http)),
+            (GrantKind::Tcp, texts(&self.allow_tcp)),
+        ];
+        let options = options.into_iter().map(|(kind, texts)| (kind.option(), texts));
+        let typed = options.filter(|(option, _)| usage::is_typed(option));
+        typed.flat_map(|(option, texts)| texts.into_iter().map(move |text| format!("--{option}={text}"))).collect()
+    }
+
     /// The grants of flags and variables.
     fn given(&self) -> Vec<SourcedGrant> {
         fn sourced<G: Clone>(lines: &[Lines<G>], wrap: fn(G) -> Grant) -> Vec<SourcedGrant> {
-            let grants = lines.iter().flat_map(|lines| &lines.0).map(|Scoped { module, grant }| {
+            let grants = lines.iter().flat_map(|lines| &lines.grants).map(|Scoped { module, grant }| {
                 let (module, grant) = (module.clone(), wrap(grant.clone()));
                 let option = grant.kind().option();
                 let source =

@@ -1,12 +1,16 @@
 //! `fastworker list`
 
+use std::sync::Arc;
+
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    CliError, CommandResult, ConnectionOptions, EXIT_NOT_FOUND, complete, parse_bool, render, values::parse_task_name,
+    CliError, CommandResult, ConnectionOptions, EXIT_NOT_FOUND, EXIT_USAGE, complete, config_file::ConfigOptions,
+    grant_options::GrantOptions, parse_bool, render, usage, values::parse_task_name,
 };
 use crate::{
+    runtime::grants::GrantKind,
     signature::Document,
     subworker::ModulesConfig,
     task::{ModuleInfo, TaskInfo},
@@ -27,6 +31,10 @@ pub(super) struct ListCommand {
     verbose: bool,
     #[command(flatten)]
     connection: ConnectionOptions,
+    #[command(flatten, next_help_heading = "What a worker would grant to --task-modules")]
+    config: ConfigOptions,
+    #[command(flatten)]
+    grants: GrantOptions,
 }
 
 impl ListCommand {
@@ -34,15 +42,11 @@ impl ListCommand {
         let json = self.connection.json;
         let verbosity = if self.verbose { render::Verbosity::Full } else { render::Verbosity::Short };
         if !self.task_modules.is_empty() {
-            let files = self.task_modules;
-            let config = ModulesConfig { sources: files.clone(), concurrency: 1, ..ModulesConfig::default() };
-            let (_runtime, catalog) = config.load()?;
-            let modules = catalog.describe();
-            let list = format!("fastworker list --task-modules {}", files.join(" "));
-            return match &self.schema {
-                Some(name) => print_schema(&list, name, modules.iter()),
-                None => render::print_modules(&modules, verbosity, json),
-            };
+            return self.list_files(verbosity);
+        }
+        if let Some(option) = GrantKind::ALL.map(GrantKind::option).into_iter().find(|option| usage::is_typed(option)) {
+            let message = format!("--{option} grants something to the modules of --task-modules, which is missing");
+            return Err(CliError::new(EXIT_USAGE, message).hint("without it, the grants of the workers are shown"));
         }
         self.connection.run(async |client| {
             let workers = client.list_tasks().await?;
@@ -55,6 +59,27 @@ impl ListCommand {
                 None => render::print_loaded_modules(&workers, verbosity, json),
             }
         })
+    }
+}
+
+impl ListCommand {
+    /// Lists modules as a worker with these grants and this configuration file would load them.
+    fn list_files(self, verbosity: render::Verbosity) -> CommandResult {
+        let file = usage::config_file()?;
+        let list = format!("fastworker list --task-modules {}", self.task_modules.join(" "));
+        let config = ModulesConfig {
+            sources: self.task_modules,
+            concurrency: 1,
+            grants: Arc::new(self.grants.table(&file)?),
+            policies: Arc::new(file.policies),
+            ..ModulesConfig::default()
+        };
+        let (_runtime, catalog) = config.load()?;
+        let modules = catalog.describe();
+        match &self.schema {
+            Some(name) => print_schema(&list, name, modules.iter()),
+            None => render::print_modules(&modules, verbosity, self.connection.json),
+        }
     }
 }
 

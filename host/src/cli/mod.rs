@@ -38,6 +38,7 @@ mod control_plane;
 mod dev;
 mod events;
 mod inspect;
+mod limit_options;
 mod list;
 mod listen;
 mod man;
@@ -202,7 +203,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(&file),
         Command::Dev(command) => command.run(&file),
         Command::Compile(command) => command.run(),
-        Command::Bench(command) => command.run(),
+        Command::Bench(command) => command.run(&file),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };

@@ -28,7 +28,10 @@ pub(super) enum ParseError {
 /// [`ParseError`] when there is no command to run.
 pub(super) fn parse() -> Result<(Cli, ConfigFile), ParseError> {
     let words = words();
-    let has_file = CommandLine::of(&words).command.get_arguments().any(|option| option.get_id() == "config");
+    let command_line = CommandLine::of(&words).command;
+    // `list` reads it for files of modules only.
+    let has_file =
+        command_line.get_name() != "list" && command_line.get_arguments().any(|option| option.get_id() == "config");
     let file = if has_file { ConfigFile::find(&words) } else { Ok(ConfigFile::default()) };
     let command = match &file {
         Ok(file) => file.set_defaults(command()),
@@ -47,6 +50,14 @@ pub(super) fn parse() -> Result<(Cli, ConfigFile), ParseError> {
         },
         (Ok(_), Err(error)) => Err(ParseError::Invalid(error)),
     }
+}
+
+/// The configuration file of this command line.
+///
+/// # Errors
+/// All errors of the file, or the reason why it cannot be read.
+pub(super) fn config_file() -> Result<ConfigFile, CliError> {
+    ConfigFile::find(&words())
 }
 
 /// The definition of the command line, without the variables that are empty or set by Kubernetes.

@@ -1,7 +1,8 @@
 //! The catalog: all modules and tasks of a worker.
 //!
 //! Invariant: no two of its modules have a task of the same name. A short name of a plain component's function that
-//! another module has as well is no task name of either; their full names are.
+//! another module has as well is no task name of either; their full names are. Of two with the same full name, the first
+//! has it, or the module that registers it itself; the other function cannot be called.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,10 +16,14 @@ use std::{
 
 use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime, module_name};
 use crate::{
+    escape,
     lock::{self, lock},
     system,
-    task::{LoadFailure, ModuleInfo, ModuleStatus, TaskInfo},
+    task::{LoadFailure, ModuleInfo, ModuleStatus, NotCallable, TaskInfo},
 };
+
+/// Maximum functions of one module that are listed as not callable because another module has their names.
+const TAKEN_MAX: usize = 1000;
 
 /// Modules, found by the names of their tasks.
 #[derive(Clone, Debug, Default)]
@@ -54,8 +59,8 @@ impl Catalog {
     /// Adds a module, or replaces the one that was loaded from the same path.
     ///
     /// # Errors
-    /// [`ModuleError::TaskTaken`] if another module has a task of one of its names, other than short ones. The catalog
-    /// is then unchanged.
+    /// [`ModuleError::TaskTaken`] if both it and another module register a task of one name. The catalog is then
+    /// unchanged.
     pub fn put(&mut self, module: Module) -> Result<(), LoadError> {
         let index = self.modules.iter().position(|other| other.path() == module.path());
         self.check_names(&module, index)?;
@@ -72,7 +77,7 @@ impl Catalog {
     /// of them to another.
     ///
     /// # Errors
-    /// [`ModuleError::TaskTaken`] if two modules have a task of one name. The catalog is then inconsistent.
+    /// [`ModuleError::TaskTaken`] if two modules register a task of one name. The catalog is then inconsistent.
     pub fn put_all(&mut self, modules: Vec<Module>) -> Result<(), LoadError> {
         let paths: Vec<PathBuf> = modules.iter().map(|module| module.path().to_owned()).collect();
         for module in modules {
@@ -83,12 +88,11 @@ impl Catalog {
             }
         }
         self.update_index();
-        let mut tasks = self.tasks().filter(|(_, task)| task.full_name.is_none());
-        // In the index, the last module with a name replaces the others.
+        let mut tasks = self.tasks().filter(|(index, _)| !self.modules[*index].is_plain());
         let Some((index, task)) = tasks.find(|(index, task)| self.by_task.get(&task.name) != Some(index)) else {
             return Ok(());
         };
-        let mut conflict = [index, self.by_task[&task.name]].map(|index| self.modules[index].path().to_owned());
+        let mut conflict = [self.by_task[&task.name], index].map(|index| self.modules[index].path().to_owned());
         if paths.contains(&conflict[0]) && !paths.contains(&conflict[1]) {
             conflict.reverse();
         }
@@ -116,9 +120,15 @@ impl Catalog {
         self.by_task.get(task).map(|index| &self.modules[*index]).or_else(|| self.fallback.get(task))
     }
 
-    /// The module that no other may have a task of that name beside; a short name is not reserved.
+    /// The module whose task has that name, unless that is a short one, which several may have.
     pub fn find_reserved(&self, task: &str) -> Option<&Module> {
         self.owner(task).map(|index| &self.modules[index])
+    }
+
+    /// The functions of the module loaded from `path` whose names another module has.
+    pub fn taken_from(&self, path: &Path) -> Vec<NotCallable> {
+        let index = self.modules.iter().position(|module| module.path() == path);
+        index.map_or_else(Vec::new, |index| self.taken(index))
     }
 
     /// The module that was loaded from `path`.
@@ -188,6 +198,7 @@ impl Catalog {
         let loaded = self.modules.iter().enumerate().map(|(index, module)| {
             let mut info = module.info().clone();
             info.tasks.retain(|task| self.by_task.get(&task.name) == Some(&index));
+            info.not_callable.extend(self.taken(index));
             if let Some(ModuleState { status, last_error }) = self.states.get(module.path()) {
                 info.status = *status;
                 info.last_error.clone_from(last_error);
@@ -213,14 +224,37 @@ impl Catalog {
     }
 
     fn check_names(&self, module: &Module, index: Option<usize>) -> Result<(), LoadError> {
-        for task in module.info().tasks.iter().filter(|task| task.full_name.is_none()) {
-            if let Some(other) = self.owner(&task.name).filter(|other| Some(*other) != index) {
-                let other = self.modules[other].path().to_owned();
-                let why = ModuleError::TaskTaken { task: task.name.clone(), other };
+        if module.is_plain() {
+            return Ok(());
+        }
+        for task in &module.info().tasks {
+            let other = self.owner(&task.name).filter(|other| Some(*other) != index);
+            if let Some(other) = other.map(|other| &self.modules[other]).filter(|other| !other.is_plain()) {
+                let why = ModuleError::TaskTaken { task: task.name.clone(), other: other.path().to_owned() };
                 return Err(LoadError { path: module.path().to_owned(), why });
             }
         }
         Ok(())
+    }
+
+    /// The functions of a module whose full names another module has.
+    fn taken(&self, index: usize) -> Vec<NotCallable> {
+        let module = &self.modules[index];
+        let [own, name] = [module.path().display().to_string(), format!("{}#", module.info().name)];
+        let tasks = module.info().tasks.iter().filter(|task| task.full_name.is_none());
+        let taken = tasks.filter_map(|task| {
+            let other = self.owner(&task.name).filter(|other| *other != index)?;
+            let other = self.modules[other].path().display().to_string();
+            let [own, other] = [&own, &other].map(|path| escape::line(path));
+            let change = if task.name.starts_with(&name) {
+                "rename one of the two files"
+            } else {
+                "give one of them another package name or version"
+            };
+            let reason = format!("{other} has a task of that name, and {own} as well: {change}, or load only one");
+            Some(NotCallable { name: task.name.clone(), reason })
+        });
+        taken.take(TAKEN_MAX).collect()
     }
 
     /// The index of the module with the task of that name, if it is not a short name.
@@ -229,24 +263,34 @@ impl Catalog {
         self.modules[index].task(task).is_some_and(|task| task.full_name.is_none()).then_some(index)
     }
 
-    /// The tasks of all modules, also under short names that several of them have.
+    /// The tasks of all modules, also under names that several of them have.
     fn tasks(&self) -> impl Iterator<Item = (usize, &TaskInfo)> {
         let modules = self.modules.iter().enumerate();
         modules.flat_map(|(index, module)| module.info().tasks.iter().map(move |task| (index, task)))
     }
 
     fn update_index(&mut self) {
+        // The first module with a name has it; what a module registers itself takes precedence.
+        let mut reserved = HashMap::<&str, usize>::new();
+        for plain in [false, true] {
+            let tasks = self.tasks().filter(|(index, _)| self.modules[*index].is_plain() == plain);
+            for (index, task) in tasks.filter(|(_, task)| task.full_name.is_none()) {
+                reserved.entry(&task.name).or_insert(index);
+            }
+        }
         let mut short_names = HashMap::<&str, Option<usize>>::new();
-        for (index, task) in self.tasks().filter(|(_, task)| task.full_name.is_some()) {
+        for (index, task) in self.tasks() {
+            // A function that cannot be called leaves its short name to others.
+            if task.full_name.as_deref().is_none_or(|name| reserved.get(name) != Some(&index)) {
+                continue;
+            }
             let unique = |first: &mut Option<usize>| *first = first.filter(|first| *first == index);
             short_names.entry(&task.name).and_modify(unique).or_insert(Some(index));
         }
-        let mut by_task: HashMap<String, usize> =
-            short_names.into_iter().filter_map(|(name, index)| Some((name.to_owned(), index?))).collect();
+        let short_names = short_names.into_iter().filter_map(|(name, index)| Some((name.to_owned(), index?)));
+        let mut by_task: HashMap<String, usize> = short_names.collect();
         // A name that is not short belongs to its module.
-        by_task.extend(
-            self.tasks().filter(|(_, task)| task.full_name.is_none()).map(|(index, task)| (task.name.clone(), index)),
-        );
+        by_task.extend(reserved.into_iter().map(|(name, index)| (name.to_owned(), index)));
         self.by_task = by_task;
     }
 }

@@ -19,7 +19,7 @@ use compile::Compiler;
 pub(crate) use violation::Violation;
 pub(super) use violation::push_key;
 #[cfg(feature = "runtime")]
-pub(crate) use violation::{Step, found};
+pub(crate) use violation::{Alternatives, Step, found};
 use width::Width;
 
 /// The id of the node that allows every value.

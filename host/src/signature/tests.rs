@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::task::TaskLimits;
 
 fn document(text: &str) -> Json {
     Json::parse(text).expect("a document")
@@ -62,6 +63,91 @@ fn arguments_are_bound_by_position_and_name_as_the_guest_binds_them() {
         assert_eq!(message(&add, args, kwargs), expected, "{args} {kwargs}");
     }
     assert_eq!(message(&typed(&[]), "[1]", "{}"), "add() takes 0 arguments but 1 was given");
+}
+
+/// The schema of a variant as plain components have it: `none`, `half(f64)`, `of-two(record)`.
+fn wit_variant() -> Value {
+    let record = json!({"type": "object", "properties": {"left": {"enum": ["l", "r"]}}, "required": ["left"],
+        "additionalProperties": false});
+    let tagged = json!({"type": "object", "properties": {"half": {"type": "number"}, "of-two": record},
+        "additionalProperties": false, "minProperties": 1, "maxProperties": 1});
+    json!({"anyOf": [{"type": "string", "enum": ["none"]}, tagged]})
+}
+
+#[test]
+fn a_value_of_no_case_of_a_variant_is_told_the_cases() {
+    let names = |names: &[&str]| json!({"type": "string", "enum": names});
+    let closed = |properties: Value, required: &str| json!({"type": "object", "properties": properties, "required": [required], "additionalProperties": false});
+    let tag = |kind: &str, field: &str| {
+        let properties = json!({"kind": {"const": kind}, field: {"type": "number"}});
+        json!({"type": "object", "properties": properties, "required": ["kind", field]})
+    };
+    let external = json!({"oneOf": [names(&["Unit"]), closed(json!({"Circle": {"type": "number"}}), "Circle"),
+        {"$ref": "#/$defs/Square"}], "$defs": {"Square": closed(json!({"Square": {"type": "string"}}), "Square")}});
+    let internal = json!({"oneOf": [tag("circle", "radius"), tag("square", "side")]});
+    let flags = json!({"type": "array", "items": names(&["read", "write"])});
+    let (list, record) =
+        (json!({"type": "array", "items": wit_variant()}), closed(json!({"how": wit_variant()}), "how"));
+    let cases = r#""none", {"half": …} or {"of-two": …}"#;
+    for (schema, value, expected) in [
+        (wit_variant(), r#""some""#, format!(r#"args[0]: expected {cases}, found string "some""#)),
+        (wit_variant(), r#""half""#, format!(r#"args[0]: expected {cases}, found string "half""#)),
+        (wit_variant(), "null", format!("args[0]: expected {cases}, found null")),
+        (wit_variant(), "{}", format!("args[0]: expected {cases}, found object {{}}")),
+        (wit_variant(), r#"{"all":1}"#, format!(r#"args[0]: expected {cases}, found object {{"all":1}}"#)),
+        (
+            wit_variant(),
+            r#"{"half":1,"all":1}"#,
+            format!(r#"args[0]: expected {cases}, found object {{"half":1,"all":1}}"#),
+        ),
+        (wit_variant(), r#"{"half":"x"}"#, r#"args[0].half: expected number, found string "x""#.to_owned()),
+        (
+            wit_variant(),
+            r#"{"of-two":{"left":"m"}}"#,
+            r#"args[0]["of-two"].left: expected "l" or "r", found string "m""#.to_owned(),
+        ),
+        (list, r#"["none","some"]"#, format!(r#"args[0][1]: expected {cases}, found string "some""#)),
+        (record.clone(), r#"{"how":1}"#, format!("args[0].how: expected {cases}, found number 1")),
+        (record.clone(), "{}", format!("args[0].how: expected {cases}, found nothing")),
+        (record, r#"{"why":1}"#, "args[0].why: expected no such property, found number 1".to_owned()),
+        (flags.clone(), r#""read""#, r#"args[0]: expected array of "read" or "write", found string "read""#.to_owned()),
+        (flags, r#"["run"]"#, r#"args[0][0]: expected "read" or "write", found string "run""#.to_owned()),
+        (
+            external.clone(),
+            r#""Circle""#,
+            r#"args[0]: expected "Unit", {"Circle": …} or {"Square": …}, found string "Circle""#.to_owned(),
+        ),
+        (
+            external.clone(),
+            r#"{"Sphere":1}"#,
+            r#"args[0]: expected "Unit", {"Circle": …} or {"Square": …}, found object {"Sphere":1}"#.to_owned(),
+        ),
+        (external, r#"{"Square":1}"#, "args[0].Square: expected string, found number 1".to_owned()),
+        (
+            internal.clone(),
+            "1",
+            r#"args[0]: expected {"kind": "circle", …} or {"kind": "square", …}, found number 1"#.to_owned(),
+        ),
+        (
+            internal.clone(),
+            r#"{"kind":"sphere","radius":1}"#,
+            r#"args[0].kind: expected "circle" or "square", found string "sphere""#.to_owned(),
+        ),
+        (internal, r#"{"kind":"square","side":"x"}"#, r#"args[0].side: expected number, found string "x""#.to_owned()),
+    ] {
+        assert_eq!(message(&with_schema(&schema), &format!("[{value}]"), "{}"), expected, "{schema}");
+    }
+}
+
+#[test]
+fn of_many_cases_the_first_ones_are_named() {
+    let properties =
+        |count: usize| -> Value { (0..count).map(|n| (format!("c{n:04}"), json!({"type": "null"}))).collect() };
+    let tagged = |count| json!({"type": "object", "properties": properties(count), "additionalProperties": false, "maxProperties": 1});
+    let five = message(&with_schema(&tagged(5)), "[1]", "{}");
+    assert_eq!(five.matches('…').count(), 5, "{five}");
+    let many = message(&with_schema(&json!({"anyOf": [{"enum": ["a", "b", "c"]}, tagged(900)]})), "[1]", "{}");
+    assert_eq!(many, r#"args[0]: expected "a", "b", "c", {"c0000": …} or 899 others, found number 1"#);
 }
 
 #[test]
@@ -154,7 +240,10 @@ fn a_nested_violation_is_reported_with_its_path() {
         ),
         (r#"{"count": 256}"#, "args[0].items[1].count: expected integer from 0 to 255, found number 256"),
         (r#"{"count": 1.5}"#, "args[0].items[1].count: expected integer from 0 to 255, found number 1.5"),
-        (r#"{"gift": 1}"#, "args[0].items[1].gift: expected object or null, found number 1"),
+        (
+            r#"{"gift": 1}"#,
+            r#"args[0].items[1].gift: expected {"kind": "card", …}, {"kind": "box", …} or null, found number 1"#,
+        ),
         (r#"{"gift": {"kind": "car"}}"#, r#"args[0].items[1].gift.kind: expected "card" or "box", found string "car""#),
         (r#"{"gift": {"kind": "card"}}"#, "args[0].items[1].gift.text: expected string, found nothing"),
         (
@@ -335,6 +424,7 @@ fn blank() -> TaskInfo {
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: crate::task::Policy::default(),
+        limits: TaskLimits::default(),
         schedule: None,
         needs: Vec::new(),
         warnings: Vec::new(),

@@ -8,9 +8,8 @@ use std::{
 
 use fastworker_tests::{
     ports::Ports,
-    sdk::Attempt,
+    sdk::{self, Attempt},
     servers::{Server, respond},
-    tools,
 };
 use serde_json::json;
 
@@ -18,7 +17,7 @@ use super::{TOOL, build_copy, directory};
 
 #[test]
 fn python_sends_http_requests_to_granted_hosts_only() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let server = Server::http(|head, stream, _| {
@@ -42,7 +41,7 @@ fn python_sends_http_requests_to_granted_hosts_only() {
 
 #[test]
 fn the_standard_library_sends_http_requests() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let server = Server::http(|head, stream, _| {
@@ -66,7 +65,7 @@ def fetch(base: str) -> list:
 ";
     let directory = directory();
     fs::write(directory.path().join("web.py"), source).expect("file written");
-    let _ = tools::build(directory.path(), "web.py").with_code(0);
+    let _ = sdk::build(directory.path(), "web.py").with_code(0);
     let base = format!("http://{}", server.address());
     let fetched =
         Attempt::run(&directory.path().join("web.wasm"), &["fetch", &base, "--allow-http", &server.address()]);
@@ -149,7 +148,7 @@ fn run(command: &mut Command) {
 #[test]
 #[allow(clippy::print_stderr, reason = "the test results must show skipped tests")]
 fn python_uses_postgresql_over_a_granted_connection() {
-    if tools::is_without(TOOL) {
+    if sdk::is_without(TOOL) {
         return;
     }
     let (sources, data) = (directory(), directory());

@@ -5,11 +5,11 @@ use std::{
     process::Command,
 };
 
-use fastworker_tests::{cli::cache, tools};
+use fastworker_tests::{cli::cache, sdk};
 
 /// The program, from the folder of the tools or PATH.
 pub(crate) fn program() -> PathBuf {
-    let installed = tools::folder().join("ziglang-0.17.1/ziglang/zig");
+    let installed = sdk::folder().join("ziglang-0.17.1/ziglang/zig");
     if installed.is_file() { installed } else { PathBuf::from("zig") }
 }
 

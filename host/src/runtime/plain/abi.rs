@@ -5,8 +5,16 @@
 //! straight from there.
 //!
 //! Separate module because it uses `unsafe`: it implements traits with which wasmtime's derive macros make such
-//! conversions for static types. They are sound as long as `Lower` is a sequence of core values and every core value
-//! that the function takes is set, which is all that this file does by itself; memory is accessed in checked slices.
+//! conversions for static types. They are hidden, so `Cargo.toml` pins wasmtime exactly. What wasmtime relies on:
+//!
+//! - `ComponentType::Lower` is a sequence of [`ValRaw`], without other bytes. It is copied to where the compiled function
+//!   reads its parameters and writes its result.
+//! - After `linear_lower_to_flat`, all of it is initialized. A core value here is an integer or a float, of which every bit
+//!   pattern is valid: a wrong one is a wrong argument for the guest, not a dangling reference for the host.
+//! - `linear_lift_from_flat` believes nothing that the guest returned.
+//!
+//! Memory of a guest is accessed in checked slices only, which are taken again after each call of the guest: its `realloc`
+//! may move memory by growing it, and return any address.
 
 use std::{mem::MaybeUninit, sync::Arc};
 
@@ -35,6 +43,10 @@ pub(super) struct Arguments {
     pub(super) read: ReadArguments,
 }
 
+// SAFETY: `Lower` is an array of core values. It has as many as parameters may have at most: wasmtime passes it as a whole,
+// and the function reads as many as it has parameters. `ABI` is used for a value within another one and for parameters
+// that wasmtime itself puts into memory, which happens beyond this number only. `typecheck` may accept any type, since
+// `linear_lower_to_flat` lowers by the shape that was read from the same component, whatever the type is.
 #[allow(unsafe_code, reason = "an array of core values; see the top of this file")]
 unsafe impl ComponentType for Arguments {
     type Lower = [ValRaw; PARAMETERS_FLAT_MAX];
@@ -47,9 +59,13 @@ unsafe impl ComponentType for Arguments {
     }
 }
 
+// SAFETY: a marker, without requirements beyond those of `ComponentType`: the type it is lowered to is the tuple of the
+// parameters.
 #[allow(unsafe_code, reason = "a marker: the parameters are one tuple")]
 unsafe impl ComponentNamedList for Arguments {}
 
+// SAFETY: `dst` is written as a whole before `Ok` is returned: core values that the parameters do not need are zero. That
+// also initializes the place of the result, which shares their memory. Nothing is written to memory but in checked slices.
 #[allow(unsafe_code, reason = "sets every core value; see the top of this file")]
 unsafe impl Lower for Arguments {
     fn linear_lower_to_flat<T>(
@@ -97,6 +113,8 @@ impl Arguments {
         let image = &self.read.image;
         let block = image.block(id);
         let bytes = image.bytes(block);
+        // wasmtime checks that the address is aligned and that the bytes lie in memory. Two blocks may overlap: that is
+        // a matter of the guest.
         let start = cx.realloc(0, 0, block.align, bytes.len())?;
         let memory = cx.as_slice_mut().get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len()));
         memory.context("beyond the end of memory")?.copy_from_slice(bytes);
@@ -114,6 +132,7 @@ impl Arguments {
                 let mut pair = MaybeUninit::new([ValRaw::u64(0); 2]);
                 let text = self.read.image.text(start, size);
                 <str as Lower>::linear_lower_to_flat(text, cx, InterfaceType::String, &mut pair)?;
+                // SAFETY: `MaybeUninit::new` initialized it, and whoever has a reference can only write to it.
                 #[allow(unsafe_code, reason = "it was initialized, and is only written to")]
                 let [pointer, length] = unsafe { pair.assume_init() };
                 Ok((pointer.get_u32(), length.get_u32()))
@@ -199,6 +218,9 @@ fn number(bytes: &[u8]) -> u64 {
 /// The result of a call, as wasmtime takes it.
 pub(super) struct Returned(pub(super) Written);
 
+// SAFETY: `Lower` is one core value, the most that a lifted function returns: its result, or the address of that. `ABI` is
+// used for a value within another one only. `typecheck` may accept any type, since the value is read by the type that
+// wasmtime passes with it.
 #[allow(unsafe_code, reason = "one core value; see the top of this file")]
 unsafe impl ComponentType for Returned {
     type Lower = [ValRaw; 1];
@@ -211,9 +233,13 @@ unsafe impl ComponentType for Returned {
     }
 }
 
+// SAFETY: a marker, as for the parameters.
 #[allow(unsafe_code, reason = "a marker: the results are one tuple")]
 unsafe impl ComponentNamedList for Returned {}
 
+// SAFETY: `src` is initialized: the function wrote it, or, if that returns less, its parameters did. Of a result of 32 bits
+// the upper ones are what was there before, and `write::result` ignores them. Addresses, lengths, cases, characters and
+// strings in it and in memory are checked before they are used. No guest runs meanwhile, so memory does not move.
 #[allow(unsafe_code, reason = "reads one core value; see the top of this file")]
 unsafe impl Lift for Returned {
     fn linear_lift_from_flat(cx: &mut LiftContext<'_>, ty: InterfaceType, src: &Self::Lower) -> wasmtime::Result<Self> {

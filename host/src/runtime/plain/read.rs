@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     json::Json,
-    signature::{ArgumentError, Bound, Step, Violation, bind, found, text},
+    signature::{Alternatives, ArgumentError, Bound, Step, Violation, bind, found, text},
 };
 
 /// The bits that the last character may have beyond the last byte are ignored, as by most decoders.
@@ -207,46 +207,47 @@ impl Reader {
 
     /// Reads `"case"` or `{"case": payload}`.
     fn variant(&mut self, cases: &Cases, json: &str, draft: &mut Draft, at: usize) -> Read {
-        if !json.starts_with('"') {
-            return self.tagged(cases, json, draft, at, "string or object {\"case\": payload}");
+        let name = Some(text::unquoted(json)).filter(|_| json.starts_with('"'));
+        match name.and_then(|name| cases.names.find(&name)) {
+            Some(case) if cases.payloads[case].is_none() => {
+                put_case(cases, case, draft, at);
+                Ok(())
+            }
+            _ => self.tagged(cases, json, draft, at, || cases.describe()),
         }
-        let name = text::unquoted(json);
-        match cases.names.find(&name) {
-            Some(case) if cases.payloads[case].is_none() => put_case(cases, case, draft, at),
-            Some(_) => return Err(Violation::here(format!("object {{\"{name}\": …}}"), found(json))),
-            None => return Err(Violation::here(cases.names.describe(), found(json))),
-        }
-        Ok(())
     }
 
     /// Reads `{"ok": payload}` or `{"err": payload}`; a branch without payload has null.
     fn result(&mut self, cases: &Cases, json: &str, draft: &mut Draft, at: usize) -> Read {
-        let expected = "object {\"ok\": …} or {\"err\": …}";
         let mut entries = text::entries(json);
         match (entries.next().map(|(name, value)| (cases.names.find(&name), name, value)), entries.next()) {
             (Some((Some(case), name, value)), None) if cases.payloads[case].is_none() => {
                 put_case(cases, case, draft, at);
                 expect_null(value).map_err(|violation| violation.at(Step::Key(name.into_owned())))
             }
-            _ => self.tagged(cases, json, draft, at, expected),
+            // In the order of the schema.
+            _ => self.tagged(cases, json, draft, at, || Alternatives::cases(&[], &["err", "ok"])),
         }
     }
 
     /// Reads `{"case": payload}`.
-    fn tagged(&mut self, cases: &Cases, json: &str, draft: &mut Draft, at: usize, expected: &str) -> Read {
+    fn tagged(
+        &mut self,
+        cases: &Cases,
+        json: &str,
+        draft: &mut Draft,
+        at: usize,
+        expected: impl FnOnce() -> Alternatives,
+    ) -> Read {
         let mut entries = text::entries(json);
-        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
-            return Err(Violation::here(expected, found(json)));
-        };
-        let case = cases.names.find(&key);
-        let payload = case.and_then(|case| Some((case, cases.payloads[case].as_ref()?)));
-        let read = match payload {
-            Some((case, payload)) => {
-                put_case(cases, case, draft, at);
-                self.value(payload, value, draft, at + cases.payload_at)
-            }
-            None => Err(Violation::here("no such property", found(value))),
-        };
+        let entry = entries.next().filter(|_| entries.next().is_none());
+        let case = entry.and_then(|(key, value)| {
+            let case = cases.names.find(&key)?;
+            Some((key, value, case, cases.payloads[case].as_ref()?))
+        });
+        let Some((key, value, case, payload)) = case else { return Err(Violation::here(expected(), found(json))) };
+        put_case(cases, case, draft, at);
+        let read = self.value(payload, value, draft, at + cases.payload_at);
         read.map_err(|violation| violation.at(Step::Key(key.into_owned())))
     }
 
@@ -254,25 +255,28 @@ impl Reader {
     fn option(&mut self, cases: &Cases, json: &str, draft: &mut Draft, at: usize) -> Read {
         let Some(some) = cases.some().filter(|_| json != "null") else { return Ok(()) };
         if some.is_option() {
-            return self.tagged(cases, json, draft, at, "null or object {\"some\": …}");
+            return self.tagged(cases, json, draft, at, || {
+                let mut expected = Alternatives::cases(&[], &["some"]);
+                expected.append("null".into());
+                expected
+            });
         }
         put_case(cases, 1, draft, at);
         self.value(some, json, draft, at + cases.payload_at)
     }
 }
 
-impl Names {
-    fn describe(&self) -> String {
-        /// Maximum names in a message.
-        const NAMED_MAX: usize = 5;
-        let mut names: Vec<String> = self.list.iter().take(NAMED_MAX).map(|name| format!("\"{name}\"")).collect();
-        if self.list.len() > NAMED_MAX {
-            names.push(format!("{} others", self.list.len() - NAMED_MAX));
-        }
-        match names.as_slice() {
-            [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
-            names => names.concat(),
-        }
+impl Cases {
+    /// The values of a variant, in the order of its schema.
+    fn describe(&self) -> Alternatives {
+        let of = |has_payload: bool| {
+            let cases = self.names.list.iter().zip(&self.payloads);
+            let names = cases.filter(|(_, payload)| payload.is_some() == has_payload).map(|(name, _)| &**name);
+            names.collect::<Vec<_>>()
+        };
+        let mut with_payload = of(true);
+        with_payload.sort_unstable();
+        Alternatives::cases(&of(false), &with_payload)
     }
 }
 
@@ -349,11 +353,14 @@ fn character(json: &str) -> Result<char, Violation> {
 }
 
 fn flags(names: &Names, size: usize, json: &str, draft: &mut Draft, at: usize) -> Read {
-    expect(json, '[', "array")?;
+    let expected = || Alternatives::names(&names.list);
+    if !json.starts_with('[') {
+        return Err(Violation::here(expected().array(), found(json)));
+    }
     for (index, item) in text::items(json).enumerate() {
         let flag = Some(text::unquoted(item)).filter(|_| item.starts_with('"'));
         let Some(flag) = flag.and_then(|flag| names.find(&flag)) else {
-            return Err(Violation::here(names.describe(), found(item)).at(Step::Item(index)));
+            return Err(Violation::here(expected(), found(item)).at(Step::Item(index)));
         };
         // Whether it is one byte, two bytes or words: each is little-endian.
         debug_assert!(flag / 8 < size);

@@ -7,7 +7,10 @@ use wasmtime::{
     component::{Component, Linker, Val},
 };
 
-use super::{Exported, read, shape::Types};
+use super::{
+    Exported, read,
+    shape::{Kind, Types},
+};
 use crate::{
     json::Json,
     runtime::{
@@ -18,6 +21,7 @@ use crate::{
     task::{ErrorKind, Outcome, TaskId},
 };
 
+mod hostile;
 mod modules;
 mod random;
 
@@ -214,6 +218,36 @@ fn the_schema_allows_exactly_what_can_be_read() {
         }
     }
     assert!(read_values > 1_000 && refused > 1_000, "{read_values} {refused}");
+}
+
+#[test]
+fn reader_and_schema_name_the_same_cases() {
+    let mut random = Random(23);
+    let (mut compared, engine) = (0, engine());
+    for _ in 0..200 {
+        let ty = random.ty(2);
+        let component = Component::new(&engine, wat::parse_str(echo(&ty)).expect("text")).expect("a component");
+        let exported = Exported::of(&engine, &component, "m");
+        let types: &Types = &exported.by_name["wide"].types;
+        let is_union = matches!(&types.parameters.kind, Kind::Record(record)
+            if matches!(record.fields[1].shape.kind, Kind::Variant(_) | Kind::Result(_) | Kind::Flags(_)));
+        if !is_union {
+            continue;
+        }
+        let signature = Signature::of(exported.tasks.iter().find(|task| task.name == "wide").expect("a task"));
+        for value in ["1", "null", "\"no-case\"", "{}", "{\"no-case\":1}"] {
+            let args = Json::parse(&format!("[[{}],{value}]", vec!["0"; 16].join(","))).expect("JSON");
+            let kwargs = Json::empty_object();
+            let (Err(refused), Err(unread)) =
+                (signature.check(&args, &kwargs), read::arguments("wide", &types.parameters, &args, &kwargs))
+            else {
+                panic!("{value} is accepted: {ty:?}");
+            };
+            assert_eq!(refused.to_string(), unread.to_string(), "{ty:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 100, "{compared}");
 }
 
 /// A component with functions that return what they are given.

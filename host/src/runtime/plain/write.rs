@@ -1,9 +1,11 @@
 //! Writes the result of a function as JSON, straight from the guest's memory.
 
+use std::io;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use wasmtime::{
-    bail,
+    ValRaw, bail,
     component::{
         __internal::{
             ComponentTypes, InterfaceType, LiftContext,
@@ -84,6 +86,23 @@ fn bytes_of(types: &ComponentTypes, ty: InterfaceType, flat: u64) -> wasmtime::R
     Ok(value.to_le_bytes())
 }
 
+/// A buffer that does not grow beyond the limit of results.
+struct Bounded<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > PAYLOAD_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 struct Writer<'a> {
     types: &'a ComponentTypes,
     memory: &'a [u8],
@@ -108,8 +127,8 @@ impl<'a> Writer<'a> {
 
     /// Writes a string or a scalar.
     fn json(&mut self, value: &(impl Serialize + ?Sized)) -> Write {
-        serde_json::to_writer(&mut self.json, value)?;
-        self.raw("")
+        // Nothing but the limit can make it fail. A string has up to six bytes for each of the guest's.
+        serde_json::to_writer(Bounded(&mut self.json), value).map_err(|_| ResultTooLarge.into())
     }
 
     /// Writes a boolean, a number, a character or a string.
@@ -215,12 +234,13 @@ impl<'a> Writer<'a> {
     }
 
     fn string(&mut self, cx: &mut LiftContext<'_>, bytes: &[u8]) -> Write {
-        let (_, length) = pair(bytes)?;
+        let (pointer, length) = pair(bytes)?;
         // In UTF-16 the highest bit of the length may mark the encoding.
         if (length & 0x7fff_ffff) as usize > PAYLOAD_MAX {
             return Err(ResultTooLarge.into());
         }
-        let text = <String as Lift>::linear_lift_from_memory(cx, InterfaceType::String, &chunk::<8>(bytes)?)?;
+        let pair = [pointer, length].map(ValRaw::u32);
+        let text = <String as Lift>::linear_lift_from_flat(cx, InterfaceType::String, &pair)?;
         self.json(&text)
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object, Property, STRING, kind,
-    violation::{DESCRIBED_DEEP, Step, Violation, between, describe, either, found},
+    violation::{Cause, DESCRIBED_DEEP, Step, Violation, between, describe, describe_any, found},
 };
 use crate::signature::text;
 
@@ -54,13 +54,14 @@ impl<'a> Check<'a> {
             }
             STRING => self.check_text(node, value)?,
             ARRAY => self.check_items(node, value, depth)?,
-            OBJECT => self.check_properties(node, value, depth)?,
+            OBJECT => self.check_properties(node_id, node, value, depth)?,
             _ => {}
         }
         if let Some(choices) = &node.choices
             && !self.may_be_one_of(choices, kind, value)
         {
-            return Err(Violation { is_tag: choices.len() == 1, ..self.violation(node_id, value) });
+            let cause = if choices.len() == 1 { Cause::Tag } else { Cause::Value };
+            return Err(Violation { cause, ..self.violation(node_id, value) });
         }
         for node_id in &node.all {
             self.check(*node_id, value, depth + 1)?;
@@ -157,14 +158,14 @@ impl<'a> Check<'a> {
         })
     }
 
-    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Violation> {
+    fn check_properties(&mut self, node_id: u32, node: &Node, value: &str, depth: u32) -> Result<(), Violation> {
         let counts = node.bounds.as_ref().map(|bounds| (bounds.properties_least, bounds.properties_most));
         let counts = counts.filter(|counts| *counts != (None, None));
         if (node.object.is_none() && counts.is_none()) || !self.pay(value.len()) {
             return Ok(());
         }
-        let (mut count, mut seen) = (0, Places::default());
-        for (key, value) in text::entries(value) {
+        let (mut count, mut seen, whole) = (0, Places::default(), value);
+        for (key, value) in text::entries(whole) {
             count += 1;
             let Some(object) = &node.object else { continue };
             let property = object.property(&key);
@@ -172,13 +173,22 @@ impl<'a> Check<'a> {
             let checked = match property.map(|property| property.node_id).or(object.others) {
                 Some(_) if object.is_record && !is_first => Err(Violation::here("one value", "another one".to_owned())),
                 Some(node_id) => self.check(node_id, value, depth + 1),
-                None => Err(Violation::here("no such property", found(value))),
+                None => Err(Violation::unknown_key(found(value))),
             };
-            checked.map_err(|violation| violation.at(Step::Key(key.into_owned())))?;
+            let checked = checked.map_err(|violation| violation.at(Step::Key(key.into_owned())));
+            if let Err(violation) = checked {
+                // The other cases of a variant are what is missing in the message.
+                let is_case = counts.is_some() && node.is_tagged() && violation.is_unknown_key();
+                return Err(if is_case { self.violation(node_id, whole) } else { violation });
+            }
         }
         let (least, most) = counts.unwrap_or_default();
-        between(count, least, most, "property")
-            .map_err(|expected| Violation::here(format!("object of {expected}"), found(value)))?;
+        if let Err(expected) = between(count, least, most, "property") {
+            if node.is_tagged() {
+                return Err(self.violation(node_id, whole));
+            }
+            return Err(Violation::here(format!("object of {expected}"), found(whole)));
+        }
         // Keys count as seen even if they are repeated, have escapes or are nested too deeply to be checked.
         let keys = node.object.iter().flat_map(|object| object.keys.iter().enumerate().map(|key| (&**object, key)));
         let missing = keys.into_iter().find(|(_, (place, key))| key.required && !seen.contains(*place));
@@ -199,26 +209,49 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        let mut nearest: Vec<Violation> = Vec::new();
+        let mut nearest: Vec<(u32, Violation)> = Vec::new();
         for node_id in node_ids {
             let Err(violation) = self.check(*node_id, value, depth) else { return Ok(()) };
-            match nearest.first().map_or(Ordering::Greater, |first| violation.nearness().cmp(&first.nearness())) {
+            let rank = |first: &(u32, Violation)| violation.nearness().cmp(&first.1.nearness());
+            match nearest.first().map_or(Ordering::Greater, rank) {
                 Ordering::Less => {}
-                Ordering::Equal => nearest.push(violation),
-                Ordering::Greater => nearest = vec![violation],
+                Ordering::Equal => nearest.push((*node_id, violation)),
+                Ordering::Greater => nearest = vec![(*node_id, violation)],
             }
         }
-        let mut nearest = nearest.into_iter();
-        let Some(mut first) = nearest.next() else { return Ok(()) };
-        let mut expected = vec![mem::take(&mut first.expected)];
-        for violation in nearest.filter(|violation| violation.path == first.path) {
-            if !expected.contains(&violation.expected) {
-                expected.push(violation.expected);
-            }
-        }
-        first.expected = either(&expected);
-        Err(first)
+        Err(self.merged(nearest, node_ids, value))
     }
+
+    /// One violation of the nearest alternatives of a union.
+    fn merged(&mut self, nearest: Vec<(u32, Violation)>, union: &[u32], value: &str) -> Violation {
+        let is_case = |node_id: u32| referenced(self.nodes, node_id).is_some_and(Node::is_tagged);
+        let is_unclear = nearest.len() > 1 || nearest.iter().all(|(node_id, _)| is_case(*node_id));
+        if is_unclear && nearest.iter().all(|(_, violation)| violation.is_unknown_key()) {
+            // None of them was meant.
+            self.pay(VISIT * VISIT);
+            return Violation::here(describe_any(self.nodes, union, DESCRIBED_DEEP), found(value));
+        }
+        let mut nearest = nearest.into_iter().map(|(_, violation)| violation);
+        let mut first = nearest.next().unwrap_or_else(|| Violation::here("nothing", found(value)));
+        let mut expected = mem::take(&mut first.expected);
+        for violation in nearest.filter(|violation| violation.path == first.path) {
+            expected.append(violation.expected);
+        }
+        first.expected = expected;
+        first
+    }
+}
+
+/// The node that a reference leads to.
+fn referenced(nodes: &[Node], node_id: u32) -> Option<&Node> {
+    let mut node = nodes.get(node_id as usize)?;
+    for _ in 0..DESCRIBED_DEEP {
+        match node.all.as_slice() {
+            [only] if node.kinds == EVERYTHING => node = nodes.get(*only as usize)?,
+            _ => break,
+        }
+    }
+    Some(node)
 }
 
 /// Checks that a number fits into the type into which it is read.

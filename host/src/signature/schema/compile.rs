@@ -127,12 +127,14 @@ impl<'a> Compiler<'a> {
             Some(others) => Some(self.subschema(others)?),
         };
         let is_record = self.rules == Rules::WitType && others.is_none() && !schema.contains_key("maxProperties");
+        // The keys of a union with one property for each case are named in messages.
+        let has_one = others.is_none() && schema.get("maxProperties").and_then(Value::as_u64) == Some(1);
         let mut object = Object { others, is_record, ..Object::default() };
         if let Some(Value::Object(properties)) = schema.get("properties") {
             for (key, schema) in properties {
                 let property = Property { node_id: self.subschema(schema)?, place: None };
                 object.properties.insert(key.as_str().into(), property);
-                if is_record {
+                if is_record || has_one {
                     object.notice(key, false);
                 }
             }

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
-use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, kind};
+use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object, STRING, kind};
 
 /// Maximum bytes of a value in a message.
 const EXCERPT_MAX: usize = 60;
@@ -20,10 +20,19 @@ pub(super) const DESCRIBED_DEEP: u32 = 4;
 pub(crate) struct Violation {
     /// The path to the value, innermost step first.
     pub(super) path: Vec<Step>,
-    pub(super) expected: String,
+    pub(super) expected: Alternatives,
     pub(super) found: String,
-    /// Whether a single value was expected: the tag of another variant.
-    pub(super) is_tag: bool,
+    pub(super) cause: Cause,
+}
+
+/// What is wrong with a value, as far as it says which alternative of a union was meant. The greatest is the nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// A single value was expected: the tag of another variant.
+    Tag,
+    /// A property that its object does not have.
+    UnknownKey,
+    Value,
 }
 
 #[derive(Debug, PartialEq)]
@@ -33,8 +42,13 @@ pub(crate) enum Step {
 }
 
 impl Violation {
-    pub(crate) fn here(expected: impl Into<String>, found: String) -> Self {
-        Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
+    pub(crate) fn here(expected: impl Into<Alternatives>, found: String) -> Self {
+        Self { path: Vec::new(), expected: expected.into(), found, cause: Cause::Value }
+    }
+
+    /// A property that its object does not have.
+    pub(super) fn unknown_key(found: String) -> Self {
+        Self { cause: Cause::UnknownKey, ..Self::here("no such property", found) }
     }
 
     /// A string that no Rust string can hold.
@@ -44,8 +58,14 @@ impl Violation {
 
     /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and
     /// one inside a variant nearer than a wrong tag.
-    pub(super) fn nearness(&self) -> (bool, bool, usize) {
-        (!self.path.is_empty(), !self.is_tag, self.path.len())
+    pub(super) fn nearness(&self) -> (Cause, usize) {
+        let cause = if self.path.is_empty() { Cause::Tag } else { self.cause };
+        (cause, self.path.len())
+    }
+
+    /// Whether the value itself has a property that its object does not have.
+    pub(super) fn is_unknown_key(&self) -> bool {
+        self.cause == Cause::UnknownKey && self.path.len() == 1
     }
 
     pub(crate) fn at(mut self, step: Step) -> Self {
@@ -62,7 +82,77 @@ impl Violation {
                 Step::Key(key) => push_key(&mut path, key),
             }
         }
-        (path, self.expected, self.found)
+        (path, self.expected.to_string(), self.found)
+    }
+}
+
+/// Descriptions of allowed values, formatted as `a, b or c`: the first ones, and how many there are.
+#[derive(Debug, Default)]
+pub(crate) struct Alternatives {
+    named: Vec<String>,
+    count: usize,
+}
+
+impl Alternatives {
+    /// Describes each item.
+    fn of<T>(items: &[T], describe: impl Fn(&T) -> String) -> Self {
+        let mut all = Self { named: Vec::new(), count: items.len().saturating_sub(NAMED_MAX) };
+        items.iter().take(NAMED_MAX).for_each(|item| all.add(describe(item)));
+        all
+    }
+
+    /// Names: `"a"`.
+    pub(crate) fn names(names: &[Box<str>]) -> Self {
+        Self::of(names, |name| quoted(name))
+    }
+
+    /// Cases of a variant: those without payload as `"case"`, then the others as `{"case": …}`.
+    pub(crate) fn cases(without: &[&str], with_payload: &[&str]) -> Self {
+        let mut all = Self::of(without, |name| quoted(name));
+        all.append(Self::of(with_payload, |name| case(name)));
+        all
+    }
+
+    /// Adds one, unless it is there.
+    fn add(&mut self, description: String) {
+        if !self.named.contains(&description) {
+            self.count += 1;
+            if self.named.len() < NAMED_MAX {
+                self.named.push(description);
+            }
+        }
+    }
+
+    /// Adds those of another one.
+    pub(crate) fn append(&mut self, other: Self) {
+        let unnamed = other.count - other.named.len();
+        other.named.into_iter().for_each(|description| self.add(description));
+        self.count += unnamed;
+    }
+
+    /// An array of these.
+    pub(crate) fn array(self) -> Self {
+        Self::from(format!("array of {self}"))
+    }
+}
+
+impl<T: Into<String>> From<T> for Alternatives {
+    fn from(description: T) -> Self {
+        Self { named: vec![description.into()], count: 1 }
+    }
+}
+
+impl fmt::Display for Alternatives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.named.as_slice() {
+            [] => f.write_str("a value"),
+            [only] if self.count == 1 => f.write_str(only),
+            [some @ .., last] if self.count <= NAMED_MAX => write!(f, "{} or {last}", some.join(", ")),
+            named => {
+                let named = &named[..NAMED_MAX - 1];
+                write!(f, "{} or {} others", named.join(", "), self.count - named.len())
+            }
+        }
     }
 }
 
@@ -124,44 +214,100 @@ pub(crate) fn found(value: &str) -> String {
 }
 
 /// Describes the values that a node allows. Follows at most `deep` references, as they may be circular.
-pub(super) fn describe(nodes: &[Node], node_id: u32, deep: u32) -> String {
+pub(super) fn describe(nodes: &[Node], node_id: u32, deep: u32) -> Alternatives {
     let Some(node) = nodes.get(node_id as usize).filter(|_| deep > 0) else { return "a value".into() };
     if let Some(choices) = &node.choices {
-        let named: Vec<String> = choices.iter().take(NAMED_MAX).map(choice).collect();
-        return one_of(&named, choices.len());
+        return Alternatives::of(choices, choice);
     }
     if node.kinds != EVERYTHING {
-        return kinds(node);
+        return describe_kinds(nodes, node, deep);
     }
     if let Some(node_ids) = node.any.first() {
-        let mut names: Vec<String> = Vec::new();
-        for node_id in node_ids.iter().take(NAMED_MAX) {
-            let name = describe(nodes, *node_id, deep - 1);
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        return either(&names);
+        return describe_any(nodes, node_ids, deep - 1);
     }
     node.all.first().map_or_else(|| "a value".into(), |node_id| describe(nodes, *node_id, deep - 1))
 }
 
-fn kinds(node: &Node) -> String {
+/// Describes the values that one of several nodes allows.
+pub(super) fn describe_any(nodes: &[Node], node_ids: &[u32], deep: u32) -> Alternatives {
+    let mut all = Alternatives::default();
+    for (index, node_id) in node_ids.iter().enumerate() {
+        if all.named.len() == NAMED_MAX {
+            // The rest is counted only, or a schema could make a message slow.
+            all.count += node_ids.len() - index;
+            break;
+        }
+        all.append(describe(nodes, *node_id, deep));
+    }
+    all
+}
+
+/// Describes the kinds of values that a node allows.
+fn describe_kinds(nodes: &[Node], node: &Node, deep: u32) -> Alternatives {
+    let mut all = Alternatives::default();
     if node.kinds == 0 {
         return "nothing".into();
     }
     let bounds = node.bounds.as_ref().map(|bounds| bounds.describe()).unwrap_or_default();
     let number = if node.numbers == Numbers::All { "number" } else { "integer" };
-    let all = [
-        (NUMBER, format!("{number}{bounds}")),
-        (STRING, "string".into()),
-        (BOOLEAN, "boolean".into()),
-        (ARRAY, "array".into()),
-        (OBJECT, "object".into()),
-        (NULL, "null".into()),
-    ];
-    let named: Vec<String> = all.into_iter().filter(|(kind, _)| node.kinds & kind != 0).map(|(_, name)| name).collect();
-    either(&named)
+    let plain = [(NUMBER, format!("{number}{bounds}")), (STRING, "string".into()), (BOOLEAN, "boolean".into())];
+    plain.into_iter().filter(|(kind, _)| node.kinds & kind != 0).for_each(|(_, name)| all.add(name));
+    if node.kinds & ARRAY != 0 {
+        all.append(describe_array(nodes, node, deep));
+    }
+    if node.kinds & OBJECT != 0 {
+        all.append(describe_object(nodes, node));
+    }
+    if node.kinds & NULL != 0 {
+        all.add("null".to_owned());
+    }
+    all
+}
+
+/// `array`, or `array of "a" or "b"`: what a set of names allows.
+fn describe_array(nodes: &[Node], node: &Node, deep: u32) -> Alternatives {
+    let items = node.array.as_ref().filter(|array| array.first.is_empty()).and_then(|array| array.others);
+    let items = items.filter(|node_id| nodes.get(*node_id as usize).is_some_and(|node| node.choices.is_some()));
+    items.map_or_else(|| "array".into(), |node_id| describe(nodes, node_id, deep - 1).array())
+}
+
+/// `object`, or what tells it from the other objects of a union: `{"case": …}`, `{"kind": "case", …}`.
+fn describe_object(nodes: &[Node], node: &Node) -> Alternatives {
+    let Some(object) = &node.object else { return "object".into() };
+    if node.is_tagged() {
+        return Alternatives::of(&object.keys, |key| case(&key.name));
+    }
+    let tag = object.keys.iter().filter(|key| key.required).find_map(|key| {
+        let property = nodes.get(object.properties.get(&key.name)?.node_id as usize)?;
+        let [tag @ Value::String(_)] = property.choices.as_deref()? else { return None };
+        let others = if object.properties.len() == 1 { "" } else { ", …" };
+        Some(format!("{{{}: {}{others}}}", quoted(&key.name), choice(tag)))
+    });
+    tag.map_or_else(|| "object".into(), Alternatives::from)
+}
+
+impl Node {
+    /// Whether it allows only objects of one property, whose key says which case of a variant it is.
+    pub(super) fn is_tagged(&self) -> bool {
+        let is_one = |object: &Object| match object.keys.as_slice() {
+            [] => false,
+            [key] if key.required && object.properties.len() == 1 => true,
+            keys => {
+                let most = self.bounds.as_ref().and_then(|bounds| bounds.properties_most);
+                most == Some(1) && keys.len() == object.properties.len()
+            }
+        };
+        self.object.as_ref().is_some_and(|object| object.others.is_none() && is_one(object))
+    }
+}
+
+/// Formats a case with a payload: `{"case": …}`.
+fn case(name: &str) -> String {
+    format!("{{{}: …}}", quoted(name))
+}
+
+fn quoted(name: &str) -> String {
+    choice(&Value::from(name))
 }
 
 /// Formats an allowed value for a message.
@@ -181,20 +327,5 @@ impl fmt::Write for Cut {
         let fits = text.floor_char_boundary(EXCERPT_MAX - self.0.len());
         self.0.push_str(&text[..fits]);
         if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
-/// `a, b or c`.
-pub(super) fn either(names: &[String]) -> String {
-    one_of(names, names.len())
-}
-
-/// The same for `count` names, of which only the first ones need to be given.
-fn one_of(names: &[String], count: usize) -> String {
-    match names {
-        [] => "a value".into(),
-        [only] if count == 1 => only.clone(),
-        [some @ .., last] if count <= NAMED_MAX => format!("{} or {last}", some.join(", ")),
-        names => format!("{} or {} others", names[..NAMED_MAX - 1].join(", "), count + 1 - NAMED_MAX),
     }
 }

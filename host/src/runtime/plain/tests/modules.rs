@@ -8,10 +8,10 @@ use super::{call, result};
 use crate::{
     json::Json,
     runtime::{
-        Catalog, Invocation, Module, ModuleError, RuntimeConfig,
-        fixtures::{ATTEMPT, Fixture, failure},
+        Catalog, Invocation, Module, ModuleError,
+        fixtures::{ATTEMPT, Fixture, failure, limited},
     },
-    task::{ErrorKind, NotCallable, Outcome, TaskId},
+    task::{ErrorKind, LimitKind, NotCallable, Outcome, TaskId},
 };
 
 /// A core module with a memory, an allocator and these functions, and its instance `$i`.
@@ -153,10 +153,31 @@ fn a_short_name_of_two_modules_is_the_name_of_neither() {
     );
     catalog.remove(one.path());
     assert!(["add", "ops.mul"].iter().all(|name| catalog.find(name).is_some_and(|module| module.path() == two.path())));
-    // Two modules with the same full name are still one too many.
-    let same = load(&fixture, "same.wasm", &calculator("ns:two/ops@1.0.0"));
-    let taken = catalog.put(same).expect_err("a name that is taken");
-    assert!(matches!(&taken.why, ModuleError::TaskTaken { task, .. } if task == "ns:two/ops@1.0.0#mul"), "{taken}");
+}
+
+#[test]
+fn of_two_functions_with_one_full_name_only_the_first_is_callable() {
+    let fixture = Fixture::new();
+    let mut catalog = Catalog::default();
+    let one = load(&fixture, "one.wasm", &calculator("ns:two/ops@1.0.0"));
+    let two = load(&fixture, "two.wasm", &calculator("ns:two/ops@1.0.0"));
+    catalog.put_all(vec![one.clone(), two.clone()]).expect("the rest works");
+    let path = |name: &str| catalog.find(name).map(Module::path);
+    assert_eq!([path("ns:two/ops@1.0.0#mul"), path("ops.mul")], [Some(one.path()), Some(one.path())]);
+    assert_eq!([path("one#add"), path("two#add"), path("add")], [Some(one.path()), Some(two.path()), None]);
+    let [first, second] = [0, 1].map(|index| catalog.describe()[index].clone());
+    let mut names: Vec<&str> = second.tasks.iter().map(|task| task.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["two#add", "two#crash", "two#hang"]);
+    assert_eq!(second.not_callable.len(), first.not_callable.len() + 1);
+    let NotCallable { name, reason } = second.not_callable.last().expect("a function");
+    assert_eq!(name, "ns:two/ops@1.0.0#mul");
+    let [own, other] = [two.path(), one.path()].map(|path| path.display().to_string());
+    let change = "give one of them another package name or version, or load only one";
+    assert_eq!(*reason, format!("{other} has a task of that name, and {own} as well: {change}"));
+    catalog.remove(one.path());
+    assert!(["add", "ops.mul", "ns:two/ops@1.0.0#mul"].iter().all(|name| catalog.find(name).is_some()));
+    assert!(catalog.taken_from(two.path()).is_empty());
 }
 
 #[test]
@@ -319,7 +340,7 @@ fn mirror(types: &str, ty: &str) -> String {
 #[test]
 fn bytes_pass_up_to_the_result_limit_wherever_they_are() {
     let mut fixture = Fixture::new();
-    let limit = fixture.runtime.config().result_max;
+    let limit = fixture.runtime.config().limits.size(LimitKind::Result);
     let types = r#"(type $p' (record (field "name" string) (field "data" (list u8)))) (export $p "p" (type $p'))"#;
     for (types, ty, [before, after]) in [
         ("", "(list u8)", ["\"", "\""]),
@@ -335,13 +356,13 @@ fn bytes_pass_up_to_the_result_limit_wherever_they_are() {
         let json = |bytes: usize| format!("[{before}{}{after}]", BASE64_STANDARD.encode(vec![0; bytes]));
         assert!(result(&mut fixture, &module, "f", &json(whole)).len() <= limit);
         let beyond = failure(call(&mut fixture, &module, "f", &json(whole + 3), "{}"));
-        assert_eq!(beyond.kind, ErrorKind::OutputLimit, "{ty}: {}", beyond.message);
+        assert_eq!(beyond.kind, ErrorKind::ResultLimit, "{ty}: {}", beyond.message);
     }
 }
 
 #[test]
 fn lists_take_a_bounded_amount_of_memory() {
-    let mut fixture = Fixture::with(RuntimeConfig { memory_max: 32 << 20, ..RuntimeConfig::default() });
+    let mut fixture = Fixture::with(limited(LimitKind::Memory, 32 << 20));
     let types = r#"(type $p' (record (field "a" (option u64)) (field "b" (option u64)) (field "c" (option u64))))
                    (export $p "p" (type $p'))"#;
     let module = load(&fixture, "list.wasm", &mirror(types, "(list $p)"));
@@ -363,5 +384,5 @@ fn lists_take_a_bounded_amount_of_memory() {
     );
     let module = load(&fixture, "huge.wasm", &huge);
     let failed = failure(call(&mut fixture, &module, "f", "[]", "{}"));
-    assert_eq!(failed.kind, ErrorKind::OutputLimit, "{}", failed.message);
+    assert_eq!(failed.kind, ErrorKind::ResultLimit, "{}", failed.message);
 }

@@ -13,7 +13,7 @@ use crate::{
     clock, escape,
     protocol::{CatalogChange, Refusal, RefusalCode, WorkerReply, WorkerRequest},
     runtime::{Catalog, LoadError, Module, ModuleError, module_name},
-    task::{LoadFailure, ModuleStatus},
+    task::{LoadFailure, ModuleStatus, NotCallable},
 };
 
 /// Maximum number of times that a change is proposed to the control plane before it is published without a reply.
@@ -84,7 +84,7 @@ impl Reloader {
         let displaced = self.put_staged(&mut trial, paths).map_err(|error| failure(&error.why.to_string()))?;
         self.publish(&trial, self.force).map_err(|refusal| declined(&refusal))?;
         self.stage_displaced(next, displaced);
-        self.log_published(next, paths);
+        self.log_published(next, &trial, paths);
         (*next, *has_changes) = (trial, false);
         Ok(())
     }
@@ -106,12 +106,16 @@ impl Reloader {
         let mut displaced = Vec::new();
         for module in &modules {
             for task in module.info().tasks.iter().filter(|task| task.full_name.is_none()) {
-                let other = trial.find_reserved(&task.name).map(|other| other.path().to_owned());
-                let Some(other) = other.filter(|other| !paths.contains(other)) else { continue };
+                let other =
+                    trial.find_reserved(&task.name).filter(|other| !paths.iter().any(|path| path == other.path()));
+                let Some(other) = other else { continue };
+                // One of two functions of plain components is not callable then; their modules stay.
+                let is_exclusive = !module.is_plain() && !other.is_plain();
+                let other = other.path().to_owned();
                 if self.can_be_replaced(&other) {
                     // The file was renamed: it replaces itself.
                     trial.remove(&other);
-                } else if self.takes_precedence(module.path(), &other) {
+                } else if is_exclusive && self.takes_precedence(module.path(), &other) {
                     displaced.extend(trial.remove(&other));
                     let why = ModuleError::TaskTaken { task: task.name.clone(), other: module.path().to_owned() };
                     trial.set_error(&other, failure(&why.to_string()));
@@ -139,7 +143,7 @@ impl Reloader {
     }
 
     /// Logs staged modules that are live now, and unstages them.
-    fn log_published(&mut self, old: &Catalog, paths: &[PathBuf]) {
+    fn log_published(&mut self, old: &Catalog, new: &Catalog, paths: &[PathBuf]) {
         for path in paths {
             let Some(StagedModule { module, took, .. }) = self.staged.remove(path) else { continue };
             let before = old.loaded_from(path).map(|before| display(before.version()));
@@ -147,6 +151,9 @@ impl Reloader {
             let (tasks, took_s) = (module.info().tasks.len(), clock::seconds(took));
             let text = if before.is_some() { "module reloaded" } else { "module loaded" };
             info!(worker, module = name, path = %escape::path(path), %version, before, tasks, took_s, "{text}");
+            for NotCallable { name: function, reason } in new.taken_from(path) {
+                warn!(worker, module = name, function, reason, "a function is not callable");
+            }
         }
     }
 
