@@ -52,7 +52,7 @@ fn the_example_in_c_makes_an_image_black_and_white() {
 #[test]
 fn the_example_in_cpp_finds_the_shortest_route() {
     let source = Path::new("examples/tasks/cpp-route/route.cpp");
-    let Some(module) = build(source, "route") else { return };
+    let Some(module) = build_module(source, "route") else { return };
     let road = |from: &str, to: &str, km: f64| json!({ "from": from, "to": to, "km": km });
     let roads = json!([road("a", "b", 2.0), road("c", "b", 1.5), road("a", "c", 9.0), road("x", "y", 1.0)]).to_string();
     let run = |from: &str, to: &str| Attempt::run(&module, &["route", &roads, from, to]);

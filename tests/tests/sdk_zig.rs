@@ -93,14 +93,14 @@ fn a_zig_project_builds_by_its_own_script() {
     write("src/tasks.zig", tasks);
     write("src/numbers.zig", "pub fn twice(x: f64) f64 {\n    return 2 * x;\n}\n");
     write("rates/rates.zig", "pub const vat: f64 = 1.5;\n");
-    let Some(module) = build(directory.path(), "script-zig") else { return };
+    let Some(module) = build_module(directory.path(), "script-zig") else { return };
     assert_eq!(Attempt::run(&module, &["price", "10"]).result(), 30.0);
 
     write("build.zig", &SCRIPT.replace("    b.installArtifact(module);\n", ""));
-    let ran = cli::run(tools::command(directory.path(), &["build", "."])).with_code(2);
+    let ran = cli::run(sdk::command(directory.path(), &["build", "."])).with_code(2);
     assert!(ran.stderr.contains("installs 0 WebAssembly files") && ran.stderr.contains("b.installArtifact"), "{ran:?}");
     write("src/tasks.zig", "pub fn nothing() void {}\n");
     write("build.zig", SCRIPT);
-    let ran = cli::run(tools::command(directory.path(), &["build", "."])).with_code(2);
+    let ran = cli::run(sdk::command(directory.path(), &["build", "."])).with_code(2);
     assert!(ran.stderr.contains("exports no tasks") && ran.stderr.contains("fw.exportTasks"), "{ran:?}");
 }

@@ -36,7 +36,7 @@ pub(super) const TARGET: &str = "wasm32-wasi";
 /// The root file of the SDK.
 const SDK_ROOT: &str = "src/fastworker.zig";
 /// The option of a build.zig that takes the SDK.
-const SDK_OPTION: &str = "-Dfastworker=";
+const SDK_OPTION: &str = "fastworker";
 const SDK_HINT: &str = "to import the SDK of this fastworker, let build.zig ask for it, and make a module of it: \
                         b.option(std.Build.LazyPath, \"fastworker\", \"The SDK\")";
 const MODULE_HINT: &str = "install it with b.installArtifact: an executable for wasm32-wasi with `entry = .disabled` and \
@@ -90,16 +90,13 @@ pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
 /// SDK of this program.
 fn by_script(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
     let (folder, shown) = (&build.source.folder, build.source.path.display());
-    let mut help = zig.command(build)?;
-    help.current_dir(folder).args(["build", "--help"]);
-    let step = format!("reading build.zig of {shown} with {}", zig.title);
-    let options = build.run_captured(&step, &mut help).map_err(|(error, _)| error)?;
-    let takes_sdk = String::from_utf8_lossy(&options).lines().any(|line| line.trim_start().starts_with(SDK_OPTION));
+    let script = folder.join("build.zig");
+    let takes_sdk = has_option(&fs::read_to_string(&script).map_err(|error| cannot("read", &script, &error))?);
     let prefix = build.scratch().join("out");
     let mut command = zig.command(build)?;
     command.current_dir(folder).args(["build", "--prefix"]).arg(&prefix);
     if takes_sdk {
-        command.arg(argument(SDK_OPTION, &build.sdk(Language::Zig)?.join(SDK_ROOT)));
+        command.arg(argument("-Dfastworker=", &build.sdk(Language::Zig)?.join(SDK_ROOT)));
     }
     let result = build.run(&format!("building {shown} with {}", zig.title), &mut command);
     result.map_err(|error| if takes_sdk { error } else { error.hint(SDK_HINT) })?;
@@ -117,6 +114,12 @@ fn by_script(build: &Build<'_>, zig: &Zig) -> Result<PathBuf, CliError> {
         return Err(CliError::new(EXIT_USAGE, message).hint(MODULE_HINT));
     }
     Ok(module)
+}
+
+/// Whether a build.zig has an option for the SDK: a call of `option` whose first text is its name.
+fn has_option(script: &str) -> bool {
+    let code: String = script.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    code.split("option(").skip(1).any(|call| call.split('"').nth(1) == Some(SDK_OPTION))
 }
 
 /// Whether a core module exports what every task module does.
@@ -162,4 +165,24 @@ fn root_file(build: &Build<'_>) -> Result<PathBuf, CliError> {
     }
     let message = format!("it is not clear which file of {} has the tasks", build.source.path.display());
     Err(CliError::new(EXIT_USAGE, message).hint(format!("name it {}, or give the file", ROOTS[0])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_for_the_sdk_is_found() {
+        assert!(has_option("const sdk = b.option(std.Build.LazyPath, \"fastworker\", \"The SDK\").?;"));
+        assert!(has_option(
+            "b.option(bool, \"x\", \"\");\nb.option(\n    []const u8,\n    \"fastworker\",\n    \"\",\n);"
+        ));
+        for other in [
+            "b.option(bool, \"x\", \"fastworker\")",
+            "// b.option(bool, \"fastworker\", \"\")",
+            "import(\"fastworker\")",
+        ] {
+            assert!(!has_option(other), "{other}");
+        }
+    }
 }
