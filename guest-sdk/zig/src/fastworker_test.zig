@@ -220,7 +220,7 @@ test "policies and schedules are written" {
     try expectEqualStrings("{\"cron\":\"0 3 * * *\",\"tz\":\"UTC\"}", try find("nightly").policyText());
 }
 
-test "limits and needs are written, and wrong ones are told" {
+test "limits and needs are written, and wrong ones are refused" {
     try expectEqualStrings("{\"max_memory\":67108864,\"max_cpu_time\":0.5,\"max_host_time\":60,\"max_output\":1024," ++
         "\"max_log\":2048,\"max_result\":1048576,\"max_connections\":4,\"max_received\":1099511627776,\"max_sent\":1000," ++
         "\"needs\":[\"http:api.example.com\",\"secret:KEY\"]}", try find("confined").policyText());
