@@ -12,6 +12,7 @@ mod attempt;
 mod callback;
 mod checked_name;
 mod id;
+mod limits;
 pub(crate) mod metadata;
 mod module;
 mod names;
@@ -22,7 +23,7 @@ mod policy;
 mod refusal_code;
 mod result;
 pub mod schedule;
-mod usage;
+pub(crate) mod usage;
 
 pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
@@ -30,6 +31,8 @@ pub use checked_name::{
     InvalidScheduleName, InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId,
 };
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
+pub(crate) use limits::duration;
+pub use limits::{AttemptLimits, LimitKind, LimitUnit, RESULT_MAX, TaskLimits};
 pub use metadata::METADATA_MAX;
 pub(crate) use metadata::serialize_with_metadata;
 pub use module::{

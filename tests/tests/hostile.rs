@@ -61,8 +61,8 @@ async fn each_hostile_task_fails_alone_and_the_worker_continues() {
     assert!(full.error.as_deref().is_some_and(|error| error.contains("512 MiB")), "{full:?}");
     expect_failure(&client, "deep_recursion", (), ErrorKind::StackOverflow).await;
     expect_failure(&client, "output_flood", (), ErrorKind::OutputLimit).await;
-    expect_failure(&client, "log_flood", (), ErrorKind::OutputLimit).await;
-    let huge = expect_failure(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
+    expect_failure(&client, "log_flood", (), ErrorKind::LogLimit).await;
+    let huge = expect_failure(&client, "huge_result", (17 << 20,), ErrorKind::ResultLimit).await;
     assert!(huge.error.as_deref().is_some_and(|error| error.contains("15.9 MiB")), "{huge:?}");
     expect_failure(&client, "huge_error", (20 << 20,), ErrorKind::Failed).await;
     expect_failure(&client, "exit_now", (3,), ErrorKind::Failed).await;
@@ -109,11 +109,11 @@ async fn worker_memory_is_freed_after_hostile_tasks() {
             ("memory_hog", ErrorKind::OutOfMemory),
             ("deep_recursion", ErrorKind::StackOverflow),
             ("output_flood", ErrorKind::OutputLimit),
-            ("log_flood", ErrorKind::OutputLimit),
+            ("log_flood", ErrorKind::LogLimit),
             ("panic_now", ErrorKind::Trap),
         ];
         futures::future::join_all(hostile.map(|(name, kind)| expect_failure(&client, name, (), kind))).await;
-        expect_failure(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
+        expect_failure(&client, "huge_result", (17 << 20,), ErrorKind::ResultLimit).await;
     }
     let after = || worker.memory().saturating_sub(before);
     let what = format!("memory within {BACK_WITHIN_BYTES} bytes of {before}, {} bytes over at first", after());

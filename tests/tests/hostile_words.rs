@@ -12,7 +12,7 @@ use fastworker::{
     },
     task::{
         ErrorKind, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Report, SerializationFormat, TaskId, TaskInfo,
-        TaskPriority, TaskStatus, Unknown,
+        TaskLimits, TaskPriority, TaskStatus, Unknown,
     },
 };
 use fastworker_tests::{
@@ -405,6 +405,7 @@ fn module(names: &[&str], documentation: &str) -> ModuleInfo {
         documentation: documentation.to_owned(),
         schema: Json::empty_object(),
         policy: Policy::default(),
+        limits: TaskLimits::default(),
         schedule: None,
         needs: Vec::new(),
         warnings: Vec::new(),

@@ -3,8 +3,8 @@
     fastworker build examples/tasks/python-http
     fastworker dev --allow-http example.org examples/tasks/python-http page_title https://example.org
 
-Without the grant, the task fails and says which flag is missing. `urllib.request` and the package `requests` take the
-same way as `fastworker.http`.
+Without the grant, the task fails and says which flag is missing: the host is an argument, so it is not among the needs of
+the task. `urllib.request` and the package `requests` take the same way as `fastworker.http`.
 """
 
 import html.parser
@@ -23,7 +23,7 @@ class Page:
     links: int
 
 
-@task(max_retries=3, timeout=60)
+@task(max_retries=3, timeout=60, max_received="16 MiB")
 def page_title(url: str, timeout: float = 10.0) -> Page:
     """Fetch a page, and return its title and the number of its links."""
     answer = http.get(url, timeout=timeout)

@@ -5,7 +5,8 @@
         --allow-env PGHOST=127.0.0.1 --allow-env PGUSER=postgres --secret PGPASSWORD=env:PGPASSWORD
 
 The address and the user are granted as variables, the password as a secret, which is masked in the log, errors and
-results. There is no TLS in WebAssembly: run the worker in the database's network.
+results. The task needs the password, so only workers that grant it run the task. There is no TLS in WebAssembly: run the
+worker in the database's network.
 """
 
 import os
@@ -33,12 +34,12 @@ def connect() -> pg8000.native.Connection:
         host=os.environ.get("PGHOST", "127.0.0.1"),
         port=int(os.environ.get("PGPORT", "5432")),
         database=os.environ.get("PGDATABASE"),
-        password=os.environ.get("PGPASSWORD"),
+        password=os.environ["PGPASSWORD"],
         timeout=10,
     )
 
 
-@task(max_retries=3)
+@task(max_retries=3, needs=["secret:PGPASSWORD"])
 def count_visit(name: str) -> Visit:
     """Count a visit, once however often the task is tried."""
     connection = connect()

@@ -15,7 +15,7 @@ interface Page {
 }
 
 /** Fetches a page, and returns its title. Retried up to four times if the server is busy. */
-const page = task('page', { timeout: '30s', maxRetries: 4, retryDelay: '2s', retryBackoff: 2 }, async (url: string): Promise<Page> => {
+const page = task('page', { timeout: '30s', maxRetries: 4, retryDelay: '2s', retryBackoff: 2, maxReceived: '16 MiB' }, async (url: string): Promise<Page> => {
   const response = await fetch(url, { headers: { accept: 'text/html' } });
   if (response.status === 429 || response.status === 503) {
     throw new Retry(`${url} is busy`, { after: Number(response.headers.get('retry-after')) || 10 });

@@ -32,6 +32,8 @@ extern "C" {
 
 // Maximum number of parameters in the table of FW_TASKS.
 #define FW_PARAMS_MAX 16
+// Maximum number of needs of a task.
+#define FW_NEEDS_MAX 32
 
 #if defined(__GNUC__)
 #define FW_FORMAT(text, first) __attribute__((__format__(__printf__, text, first)))
@@ -95,6 +97,26 @@ typedef struct fw_schedule {
     const char *until;
 } fw_schedule;
 
+// Limits of one attempt. What is zero is not set; the limits of the operator apply as well.
+typedef struct fw_limits {
+    // Bytes of linear memory.
+    int64_t max_memory;
+    // Seconds of CPU time.
+    double max_cpu_time;
+    // Seconds that the attempt waits for the host: for files, and while it sleeps.
+    double max_host_time;
+    // Bytes that it prints.
+    int64_t max_output;
+    // Bytes of log lines.
+    int64_t max_log;
+    // Bytes of the result and the follow-ups.
+    int64_t max_result;
+    // Connections at a time.
+    unsigned max_connections;
+    // Bytes through the network.
+    int64_t max_received, max_sent;
+} fw_limits;
+
 typedef struct fw_task {
     // 1 to 128 bytes without control characters.
     const char *name;
@@ -106,6 +128,10 @@ typedef struct fw_task {
     const char *result_schema;
     fw_policy policy;
     fw_schedule schedule;
+    fw_limits limits;
+    // The names of grants without which no worker runs the task: "env:NAME", "secret:NAME", "dir:/data:ro",
+    // "http:api.example.com" or "tcp:db:5432".
+    const char *needs[FW_NEEDS_MAX];
     // For SDKs on top of this one: returns the signature as JSON, in place of params, result and their schemas.
     const char *(*signature)(const struct fw_task *task);
     const void *data;

@@ -14,11 +14,13 @@
 #ifndef FASTWORKER_HPP
 #define FASTWORKER_HPP
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <expected>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -33,6 +35,7 @@ namespace fw {
 
 using policy = fw_policy;
 using schedule = fw_schedule;
+using limits = fw_limits;
 using milliseconds = std::chrono::milliseconds;
 
 // Why an attempt failed. Created by fail, retry_after, give_up and bad_arguments.
@@ -105,6 +108,10 @@ struct options {
     const char* doc = "";
     fw_policy policy{};
     fw_schedule schedule{};
+    fw_limits limits{};
+    // The names of grants without which no worker runs the task: "env:NAME", "secret:NAME", "dir:/data:ro",
+    // "http:api.example.com" or "tcp:db:5432".
+    const char* needs[FW_NEEDS_MAX]{};
 };
 
 namespace detail {
@@ -141,6 +148,8 @@ struct typed_task<R (*)(Params...)> : fw_task {
         doc = with.doc;
         policy = with.policy;
         schedule = with.schedule;
+        limits = with.limits;
+        std::copy(std::begin(with.needs), std::end(with.needs), needs);
         run = &run_it;
         signature = &signature_of;
         constexpr bool is_optional[] = {json<std::remove_cvref_t<Params>>::is_optional..., false};

@@ -24,10 +24,41 @@ static const struct {
     {"null", "{\"type\":\"null\"}"},
 };
 
+// Whether a text names a grant. The host checks what comes after its kind.
+static bool is_need(const char *text) {
+    static const char *kinds[] = {"env:", "secret:", "dir:", "http:", "tcp:"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t length = strlen(kinds[i]);
+        if (!strncmp(text, kinds[i], length)) return text[length] != 0;
+    }
+    return false;
+}
+
+static void check_limit(const fw_task *task, const char *key, double value) {
+    if (!(value >= 0)) fw_panic("task '%s': %s must be more than zero", task->name, key);
+}
+
+static void check_limits_and_needs(const fw_task *task) {
+    const fw_limits *limits = &task->limits;
+    check_limit(task, "max_memory", (double)limits->max_memory);
+    check_limit(task, "max_cpu_time", limits->max_cpu_time);
+    check_limit(task, "max_host_time", limits->max_host_time);
+    check_limit(task, "max_output", (double)limits->max_output);
+    check_limit(task, "max_log", (double)limits->max_log);
+    check_limit(task, "max_result", (double)limits->max_result);
+    check_limit(task, "max_received", (double)limits->max_received);
+    check_limit(task, "max_sent", (double)limits->max_sent);
+    for (size_t i = 0; i < FW_NEEDS_MAX && task->needs[i]; i++)
+        if (!is_need(task->needs[i]))
+            fw_panic("task '%s': '%s' names no grant; write it like env:NAME, secret:NAME, dir:/data:ro, "
+                     "http:api.example.com or tcp:db:5432", task->name, task->needs[i]);
+}
+
 void fw_register(const fw_task *task) {
     if (!task->name || !task->run) fw_panic("a task needs a name and a function");
     for (size_t i = 0; i < task_count; i++)
         if (!strcmp(tasks[i]->name, task->name)) fw_panic("there are two tasks '%s'", task->name);
+    check_limits_and_needs(task);
     tasks = realloc(tasks, (task_count + 1) * sizeof *tasks);
     if (!tasks) fw_panic("out of memory");
     tasks[task_count++] = task;
@@ -95,6 +126,28 @@ void fw_write_policy(yyjson_mut_doc *doc, yyjson_mut_val *object, const fw_polic
     add_seconds(doc, object, "retry_backoff_max", policy->retry_backoff_max);
 }
 
+static void add_whole(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, int64_t value) {
+    if (value) yyjson_mut_obj_add_sint(doc, object, key, value);
+}
+
+static void add_limits(yyjson_mut_doc *doc, yyjson_mut_val *object, const fw_limits *limits) {
+    add_whole(doc, object, "max_memory", limits->max_memory);
+    add_seconds(doc, object, "max_cpu_time", limits->max_cpu_time);
+    add_seconds(doc, object, "max_host_time", limits->max_host_time);
+    add_whole(doc, object, "max_output", limits->max_output);
+    add_whole(doc, object, "max_log", limits->max_log);
+    add_whole(doc, object, "max_result", limits->max_result);
+    add_whole(doc, object, "max_connections", limits->max_connections);
+    add_whole(doc, object, "max_received", limits->max_received);
+    add_whole(doc, object, "max_sent", limits->max_sent);
+}
+
+static void add_needs(yyjson_mut_doc *doc, yyjson_mut_val *object, const fw_task *task) {
+    if (!task->needs[0]) return;
+    yyjson_mut_val *needs = yyjson_mut_obj_add_arr(doc, object, "needs");
+    for (size_t i = 0; i < FW_NEEDS_MAX && task->needs[i]; i++) yyjson_mut_arr_add_strcpy(doc, needs, task->needs[i]);
+}
+
 char *fw_policy_of(const fw_task *task) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *object = yyjson_mut_obj(doc);
@@ -105,6 +158,8 @@ char *fw_policy_of(const fw_task *task) {
     add_text(doc, object, "overlap", task->schedule.overlap);
     if (task->schedule.count) yyjson_mut_obj_add_uint(doc, object, "count", task->schedule.count);
     add_text(doc, object, "until", task->schedule.until);
+    add_limits(doc, object, &task->limits);
+    add_needs(doc, object, task);
     char *text = fw_json_text(object);
     yyjson_mut_doc_free(doc);
     return text;

@@ -1,6 +1,8 @@
 // Tests of the SDK for C: `tests/run` compiles and runs them.
 #include <math.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "fastworker.h"
@@ -74,6 +76,9 @@ FW_TASKS(
     {.name = "whole", .run = whole, .result = FW_STRING},
     {.name = "nothing", .run = nothing, .result = FW_NULL,
      .schedule = {.every = 3600, .overlap = "skip", .count = 3, .until = "2030-01-01T00:00:00Z"}},
+    {.name = "confined", .run = nothing, .needs = {"http:api.example.com", "secret:KEY"},
+     .limits = {.max_memory = 64 << 20, .max_cpu_time = 0.5, .max_host_time = 60, .max_output = 1 << 10, .max_log = 2048,
+                .max_result = 1 << 20, .max_connections = 4, .max_received = (int64_t)1 << 40, .max_sent = 1000}},
     {.name = "nightly", .run = nothing, .schedule = {.cron = "0 3 * * *", .tz = "Europe/Berlin"},
      .policy = {.retry_delay = 1, .retry_backoff = 2, .retry_backoff_max = 60}}, )
 
@@ -160,11 +165,42 @@ static void tasks_describe_themselves(void) {
                "{\"every\":3600.0,\"overlap\":\"skip\",\"count\":3,\"until\":\"2030-01-01T00:00:00Z\"}");
     CHECK_TEXT(fw_test_policy("nightly"),
                "{\"retry_delay\":1.0,\"retry_backoff\":2.0,\"retry_backoff_max\":60.0,\"cron\":\"0 3 * * *\",\"tz\":\"Europe/Berlin\"}");
+    CHECK_TEXT(fw_test_policy("confined"),
+               "{\"max_memory\":67108864,\"max_cpu_time\":0.5,\"max_host_time\":60.0,\"max_output\":1024,\"max_log\":2048,"
+               "\"max_result\":1048576,\"max_connections\":4,\"max_received\":1099511627776,\"max_sent\":1000,"
+               "\"needs\":[\"http:api.example.com\",\"secret:KEY\"]}");
     const char *optional = "{\"name\":\"factor\",\"type\":\"double\",\"required\":false,\"schema\":{\"anyOf\":[{\"type\":\"number\",\"format\":\"double\"},{\"type\":\"null\"}]}}";
     CHECK_TEXT(strstr(fw_test_schema("scale"), optional) ? "" : fw_test_schema("scale"), "");
 }
 
+// Registers a task in a child process, and checks what it says as it ends.
+static void check_refused(const fw_task *task, const char *want) {
+    int ends[2];
+    char text[256] = "";
+    if (pipe(ends)) perror("pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        fw_register(task);
+        _exit(0);
+    }
+    close(ends[1]);
+    FILE *output = fdopen(ends[0], "r");
+    fread(text, 1, sizeof text - 1, output);
+    fclose(output);
+    waitpid(child, NULL, 0);
+    CHECK_TEXT(strstr(text, want) ? want : text, want);
+}
+
+static void wrong_limits_and_needs_are_refused(void) {
+    check_refused(&(fw_task){.name = "a", .run = nothing, .limits.max_memory = -1}, "task 'a': max_memory must be more than zero");
+    check_refused(&(fw_task){.name = "a", .run = nothing, .limits.max_host_time = -0.5}, "max_host_time must be more than zero");
+    check_refused(&(fw_task){.name = "a", .run = nothing, .needs = {"env:A", "disk"}}, "task 'a': 'disk' names no grant");
+    check_refused(&(fw_task){.name = "a", .run = nothing, .needs = {"env:"}}, "'env:' names no grant");
+}
+
 int main(void) {
+    wrong_limits_and_needs_are_refused();
     arguments_are_passed_by_position_and_by_name();
     bytes_travel_as_base64();
     wrong_arguments_are_refused();

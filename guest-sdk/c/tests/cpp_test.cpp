@@ -69,6 +69,7 @@ FW_TASKS {
     fw::task("everything", everything, {"all"});
     fw::task("whole", whole);
     fw::task("nothing", [] { calls++; }, {}, {.schedule = {.every = 60}});
+    fw::task("confined", [] {}, {}, {.limits = {.max_memory = 64 << 20, .max_cpu_time = 5}, .needs = {"env:A", "tcp:db:5432"}});
     fw::task("checked", []() -> fw::result<void> { return calls ? fw::result<void>{} : fw::fail("not yet"); });
 }
 
@@ -137,6 +138,7 @@ static void types_become_schemas() {
                R"({"name":"y","required":true,"type":"int64","schema":{"type":"integer","format":"int64"}}],)"
                R"("result":{"type":"int64","schema":{"type":"integer","format":"int64"}}})");
     CHECK_TEXT(fw_test_policy("nothing"), R"({"every":60.0})");
+    CHECK_TEXT(fw_test_policy("confined"), R"({"max_memory":67108864,"max_cpu_time":5.0,"needs":["env:A","tcp:db:5432"]})");
     std::string total = fw_test_schema("total");
     for (const char* part : {R"({"name":"factor","required":false,"type":"double?","schema":{"anyOf":[{"type":"number","format":"double"},{"type":"null"}]}})",
                              R"("Line":{"type":"object","properties":{"sku":{"type":"string"},"price":{"type":"number","format":"double"},"note":{"anyOf":[{"type":"string"},{"type":"null"}]}},"required":["sku","price"]})",

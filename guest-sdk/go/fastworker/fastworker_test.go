@@ -123,6 +123,10 @@ func init() {
 		fastworker.Until(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)))
 	fastworker.Task("nightly", func() {}, fastworker.Cron("0 3 * * *", "Europe/Berlin"), fastworker.RetryDelay(time.Second),
 		fastworker.RetryBackoff(2), fastworker.RetryBackoffMax(time.Minute))
+	fastworker.Task("confined", func() {}, fastworker.Needs("http:api.example.com", "secret:KEY"), fastworker.MaxMemory(64<<20),
+		fastworker.MaxCPUTime(500*time.Millisecond), fastworker.MaxHostTime(time.Minute), fastworker.MaxOutput(1<<10),
+		fastworker.MaxLog(2<<10), fastworker.MaxResult(1<<20), fastworker.MaxConnections(4), fastworker.MaxReceived(1<<40),
+		fastworker.MaxSent(1000))
 	fastworker.Task("html", func(text string) string { return text })
 	fastworker.Task("nan", func() float64 { var zero float64; return zero / zero })
 	fastworker.Task("sized", func(a int8, b uint16, c [2]bool, d map[int]string, e time.Duration) any { return e })
@@ -200,6 +204,34 @@ func TestPoliciesAndSchedules(t *testing.T) {
 		`{"every": 3600, "overlap": "skip", "count": 3, "until": "2030-01-02T03:04:05Z"}`)
 	wantJSON(t, fastworkertest.Describe(t, "nightly").Policy,
 		`{"cron": "0 3 * * *", "tz": "Europe/Berlin", "retry_delay": 1, "retry_backoff": 2, "retry_backoff_max": 60}`)
+	wantJSON(t, fastworkertest.Describe(t, "confined").Policy, `{"needs": ["http:api.example.com", "secret:KEY"],
+		"max_memory": 67108864, "max_cpu_time": 0.5, "max_host_time": 60, "max_output": 1024, "max_log": 2048,
+		"max_result": 1048576, "max_connections": 4, "max_received": 1099511627776, "max_sent": 1000}`)
+}
+
+func TestWrongLimitsAndNeedsAreRefused(t *testing.T) {
+	for _, wrong := range []struct {
+		option  fastworker.TaskOption
+		message string
+	}{
+		{fastworker.MaxMemory(0), `task "wrong": MaxMemory must be more than zero`},
+		{fastworker.MaxSent(-1), "MaxSent must be more than zero"},
+		{fastworker.MaxCPUTime(0), "MaxCPUTime must be more than zero"},
+		{fastworker.MaxHostTime(-time.Second), "MaxHostTime must be more than zero"},
+		{fastworker.MaxConnections(0), "MaxConnections must be more than zero"},
+		{fastworker.Needs("disk"), `"disk" names no grant: write it like "env:NAME"`},
+		{fastworker.Needs("env:A", "env:"), `"env:" names no grant`},
+		{fastworker.Needs(strings.Split(strings.Repeat("env:A,", 100)+"env:A", ",")...), "at most 100 needs"},
+	} {
+		func() {
+			defer func() {
+				if message := fmt.Sprint(recover()); !strings.Contains(message, wrong.message) {
+					t.Errorf("want %s, got %s", wrong.message, message)
+				}
+			}()
+			fastworker.Task("wrong", func() {}, wrong.option)
+		}()
+	}
 }
 
 func TestArgumentsByPositionAndByName(t *testing.T) {

@@ -28,8 +28,8 @@ declare module 'fastworker:task/host@1.0.0' {
     /** The named arguments: a JSON object, as text. */
     kwargs: string;
     /**
-     * A JSON object, every key optional: those of a descriptor's `policy` except its
-     * schedule, and `countdown` (seconds to wait before the first attempt).
+     * A JSON object, every key optional: the defaults of a descriptor's `policy`, without its
+     * schedule, `needs` and limits; and `countdown` (seconds to wait before the first attempt).
      */
     options: string;
   }

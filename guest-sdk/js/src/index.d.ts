@@ -14,6 +14,12 @@
 /** A duration: seconds, or text with units, such as `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`. */
 export type Duration = number | string;
 
+/** A size: bytes, or text with a unit (B, KiB, MiB, GiB, TiB), such as `"64 MiB"`. */
+export type Size = number | string;
+
+/** The name of a grant: `"env:NAME"`, `"secret:NAME"`, `"dir:/data:ro"`, `"http:api.example.com"`, `"tcp:db:5432"`. */
+export type Need = `${'env' | 'secret' | 'dir' | 'http' | 'tcp'}:${string}`;
+
 /** A number without a fraction: the host refuses others. A plain `number` may have one. */
 export type integer = number;
 
@@ -52,13 +58,37 @@ export interface Schedule {
   until?: string | Date;
 }
 
+/** The limits of one attempt. Those of the operator apply as well. */
+export interface Limits {
+  /** Linear memory. */
+  maxMemory?: Size;
+  /** CPU time. */
+  maxCpuTime?: Duration;
+  /** Time that it waits for the host: for the network, for files, and while it sleeps. */
+  maxHostTime?: Duration;
+  /** What it prints. */
+  maxOutput?: Size;
+  /** The lines of its log. */
+  maxLog?: Size;
+  /** Its result and its follow-ups. */
+  maxResult?: Size;
+  /** Connections at a time. */
+  maxConnections?: number;
+  /** What it receives through the network. */
+  maxReceived?: Size;
+  /** What it sends through the network. */
+  maxSent?: Size;
+}
+
 /** The name of a type, or a JSON Schema. */
 export type TypeDescription =
   | 'string' | 'number' | 'integer' | 'bigint' | 'boolean' | 'array' | 'object' | 'date' | 'bytes' | 'any'
   | { readonly [keyword: string]: unknown };
 
 /** Options of {@link task}. */
-export interface TaskOptions extends Policy, Schedule {
+export interface TaskOptions extends Policy, Schedule, Limits {
+  /** The grants without which no worker runs the task. */
+  needs?: readonly Need[];
   /** Replaces the doc comment. */
   documentation?: string;
   /** Replaces the types in the source: `{ x: 'integer', 'y?': 'string' }`. A name with `?` is optional. */

@@ -1,6 +1,7 @@
 // The options of a task and of a follow-up, checked, in the form of the contract.
 
 import { durationToSeconds } from './duration.js';
+import { LIMITS } from './limits.js';
 import { hint } from './nearest.js';
 
 const PRIORITIES = ['critical', 'high', 'normal', 'low'];
@@ -29,11 +30,11 @@ const SCHEDULE = {
 const FOLLOW_UP = { ...POLICY, countdown: ['countdown', durationToSeconds] };
 
 /** The keys of the options of `task` that are a policy. */
-export const POLICY_KEYS = [...Object.keys(POLICY), ...Object.keys(SCHEDULE)];
+export const POLICY_KEYS = [...Object.keys(POLICY), ...Object.keys(SCHEDULE), ...Object.keys(LIMITS)];
 
 /** Returns the `policy` of a descriptor. */
 export function policyOf(options) {
-  const policy = convert(options, { ...POLICY, ...SCHEDULE });
+  const policy = convert(options, { ...POLICY, ...SCHEDULE, ...LIMITS });
   if ('every' in policy && 'cron' in policy) throw new TypeError('every and cron exclude each other');
   if ('tz' in policy && !('cron' in policy)) throw new TypeError('tz applies to cron only');
   for (const key of ['overlap', 'count', 'until']) {

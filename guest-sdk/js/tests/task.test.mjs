@@ -117,6 +117,21 @@ test('options are the policy, and wrong ones say what is right', async () => {
   assert.throws(() => task('once', () => 1), /two tasks have this name/);
 });
 
+test('needs and limits are in the policy, and wrong ones say what is right', async () => {
+  const module = await loadText("task('t', { needs: ['http:api.example.com', 'secret:KEY'], maxMemory: '64 MiB', maxCpuTime: '500ms', maxHostTime: 90, maxOutput: '1.5KiB', maxLog: 2048, maxResult: '1 GiB', maxConnections: 4, maxReceived: '10 TiB', maxSent: '500 B' }, () => 1);");
+  assert.deepEqual(module.tasks[0].policy, { needs: ['http:api.example.com', 'secret:KEY'], max_memory: 67108864, max_cpu_time: 0.5, max_host_time: 90,
+    max_output: 1536, max_log: 2048, max_result: 1073741824, max_connections: 4, max_received: 10995116277760, max_sent: 500 });
+  for (const [options, message] of [
+    [{ maxMemory: '64MB' }, /maxMemory: "64MB" is not a size; write bytes/], [{ maxMemory: '64' }, /not a size/], [{ maxLog: 1.5 }, /not a size/], [{ maxLog: true }, /not a size/],
+    [{ maxOutput: 0 }, /more than zero/], [{ maxSent: -1 }, /not a size/], [{ maxReceived: '0 B' }, /more than zero/], [{ maxCpuTime: 'soon' }, /not a duration/],
+    [{ maxHostTime: 0 }, /more than zero/], [{ maxConnections: 0 }, /from 1 to 4294967295/], [{ maxConnections: '4' }, /from 1/], [{ maxMem: 1 }, /no option maxMem; did you mean maxMemory\?/],
+    [{ needs: 'env:A' }, /takes a list of grants/], [{ needs: ['disk'] }, /"disk" names no grant/], [{ needs: ['env:'] }, /names no grant/], [{ needs: [1] }, /1 names no grant/],
+    [{ needs: Array(101).fill('env:A') }, /at most 100/],
+  ]) assert.throws(() => task('wrong', options, () => 1), message);
+  const submitting = await loadText("import { submit, task } from 'fastworker';\ntask('t', () => submit('x', [], { maxMemory: 1 } as any));");
+  assert.match((await submitting.run('t')).error.message, /submit\(\) has no option maxMemory/);
+});
+
 test('outside of a task there is no host', () => {
   assert.throws(() => current(), /works only while a task runs/);
   assert.throws(() => submit('x'), /works only while a task runs/);

@@ -1,6 +1,9 @@
 """The policy of a task, or options of a follow-up, as JSON values."""
 
 import enum
+import math
+import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 
@@ -57,3 +60,80 @@ def schedule(
         tz=tz if cron else None,
         overlap=overlap,
     )
+
+
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)\s*")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_TIMES = ("max_cpu_time", "max_host_time")
+_KINDS = ("env", "secret", "dir", "http", "tcp")
+NEEDS_MAX = 100
+CONNECTIONS_MAX = 2**32 - 1
+
+
+def limits(**values: Any) -> dict[str, Any]:
+    """The limits that are set, in bytes and seconds.
+
+    Raises TypeError for a value of another type, and ValueError for one that is no limit.
+    """
+    read = {"max_connections": _count} | dict.fromkeys(_TIMES, _time)
+    return {key: read.get(key, _size)(key, value) for key, value in values.items() if value is not None}
+
+
+def _size(key: str, value: Any) -> int:
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        if not found:
+            raise ValueError(f"{key}: {value!r} is not a size; write bytes, such as 1024, or text such as '64 MiB'")
+        number, unit = found.groups()
+        value = int(number) * _UNITS[unit] if number.isdigit() else int(float(number) * _UNITS[unit])
+    elif not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{key} is bytes, such as 1024, or text such as '64 MiB', and not {type(value).__name__}")
+    return _above_zero(key, value)
+
+
+def _time(key: str, value: Any) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, str):
+        parts = _TIME.findall(value)
+        if not parts or _TIME.sub("", value):
+            raise ValueError(f"{key}: {value!r} is not a time; write seconds, such as 1.5, or text such as '500ms'")
+        value = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    elif not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{key} is seconds, a timedelta, or text such as '500ms', and not {type(value).__name__}")
+    return _above_zero(key, value)
+
+
+def _count(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{key} is a number, such as 4, and not {type(value).__name__}")
+    if value > CONNECTIONS_MAX:
+        raise ValueError(f"{key}: {value} is more than {CONNECTIONS_MAX}")
+    return _above_zero(key, value)
+
+
+def _above_zero(key: str, value: Any) -> Any:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{key}: a limit must be more than zero; without it, the limit is that of the operator")
+    return value
+
+
+def needs(names: Iterable[str] | None) -> dict[str, list[str]]:
+    """The names of the grants that a task requires. Raises as `limits` does."""
+    if names is None:
+        return {}
+    if isinstance(names, (str, bytes, dict)) or not isinstance(names, Iterable):
+        raise TypeError(f"needs is a list of grants, such as ['http:api.example.com', 'secret:KEY'], and not {names!r}")
+    listed = list(names)
+    if len(listed) > NEEDS_MAX:
+        raise ValueError(f"a task has at most {NEEDS_MAX} needs")
+    for name in listed:
+        kind, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+        if kind not in _KINDS or not rest:
+            raise (ValueError if isinstance(name, str) else TypeError)(
+                f"needs: {name!r} names no grant; write it like 'env:NAME', 'secret:NAME', 'dir:/data:ro', "
+                "'http:api.example.com' or 'tcp:db:5432'"
+            )
+    return {"needs": listed} if listed else {}

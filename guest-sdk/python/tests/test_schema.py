@@ -192,6 +192,64 @@ class Policies(Case):
         with self.assertWarnsRegex(UserWarning, "required parameters"):
             task(repeat_interval=5)(lambda x: x)
 
+    def test_limits_and_needs_arrive_in_bytes_and_seconds(self):
+        @task(
+            needs=("http:api.example.com", "secret:KEY"),
+            max_memory="64 MiB",
+            max_cpu_time="500ms",
+            max_host_time=timedelta(minutes=1),
+            max_output="1.5KiB",
+            max_log=2048,
+            max_result="1 GiB",
+            max_connections=4,
+            max_received="10 TiB",
+            max_sent="500 B",
+        )
+        def confined(): ...
+
+        self.assertEqual(
+            testing.tasks()["confined"].policy,
+            {
+                "needs": ["http:api.example.com", "secret:KEY"],
+                "max_memory": 64 << 20,
+                "max_cpu_time": 0.5,
+                "max_host_time": 60.0,
+                "max_output": 1536,
+                "max_log": 2048,
+                "max_result": 1 << 30,
+                "max_connections": 4,
+                "max_received": 10 << 40,
+                "max_sent": 500,
+            },
+        )
+
+    def test_values_that_are_no_limits_and_needs_are_refused(self):
+        for values, error, words in [
+            ({"max_memory": "64MB"}, ValueError, "max_memory: '64MB' is not a size; write bytes"),
+            ({"max_memory": "64"}, ValueError, "is not a size"),
+            ({"max_memory": 1.5}, TypeError, "and not float"),
+            ({"max_log": True}, TypeError, "and not bool"),
+            ({"max_output": 0}, ValueError, "more than zero"),
+            ({"max_sent": -1}, ValueError, "more than zero"),
+            ({"max_cpu_time": "soon"}, ValueError, "'soon' is not a time"),
+            ({"max_cpu_time": "1m soon"}, ValueError, "is not a time"),
+            ({"max_host_time": [1]}, TypeError, "and not list"),
+            ({"max_host_time": float("nan")}, ValueError, "more than zero"),
+            ({"max_connections": "4"}, TypeError, "and not str"),
+            ({"max_connections": 2**32}, ValueError, "more than 4294967295"),
+            ({"needs": "env:A"}, TypeError, "needs is a list of grants"),
+            ({"needs": 1}, TypeError, "needs is a list of grants"),
+            ({"needs": ["disk"]}, ValueError, "'disk' names no grant"),
+            ({"needs": ["env:"]}, ValueError, "names no grant"),
+            ({"needs": [1]}, TypeError, "1 names no grant"),
+            ({"needs": ["env:A"] * 101}, ValueError, "at most 100"),
+        ]:
+            with self.subTest(values), self.assertRaisesRegex(error, words):
+                task("a", **values)(lambda: None)
+        self.assertEqual(testing.tasks(), {})
+        task("b", needs=[])(lambda: None)
+        self.assertEqual(testing.tasks()["b"].policy, {})
+
     def test_the_last_task_of_a_name_wins(self):
         task("a")(lambda: 1)
         task("a")(lambda: 2)

@@ -284,13 +284,24 @@ pub use error::{Retry, TaskError};
 /// | `count` | `3` | schedule: maximum number of tasks |
 /// | `until` | `"2026-12-31T18:00:00Z"` | schedule: end time; without an offset it is in the time zone `tz` |
 ///
-/// Durations are numbers with units: `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`.
+/// | `needs` | `["http:api.example.com", "secret:KEY"]` | the grants without which no worker runs the task |
+/// | `max_memory` | `"64 MiB"` | linear memory of one attempt |
+/// | `max_cpu_time`, `max_host_time` | `"500ms"` | CPU time of one attempt; time that it waits for the host |
+/// | `max_output`, `max_log`, `max_result` | `"1 MiB"` | bytes that it prints, logs, and returns with its follow-ups |
+/// | `max_connections` | `4` | its connections at a time |
+/// | `max_received`, `max_sent` | `"1 GiB"` | bytes through the network |
+///
+/// Durations are numbers with units: `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`. Sizes have the units `B`, `KiB`, `MiB`,
+/// `GiB` and `TiB`, or are numbers of bytes. The limits of the operator apply as well.
+///
+/// Needs are written like `"env:NAME"`, `"secret:NAME"`, `"dir:/data:ro"`, `"http:api.example.com/v1"` and
+/// `"tcp:db:5432"`.
 ///
 /// ```standalone_crate
 /// use fastworker_guest::{task, testing};
 ///
 /// /// Says hello.
-/// #[task(name = "greet", priority = "high", timeout = "1m 30s")]
+/// #[task(name = "greet", priority = "high", timeout = "1m 30s", max_memory = "64 MiB", needs = ["env:NAME"])]
 /// fn hello(name: &str) -> String {
 ///     format!("hello {name}")
 /// }
@@ -299,7 +310,8 @@ pub use error::{Retry, TaskError};
 /// let tasks = testing::tasks();
 /// assert_eq!(tasks[0].name, "greet");
 /// assert_eq!(tasks[0].documentation, "Says hello.");
-/// assert_eq!(tasks[0].policy, r#"{"priority":"high","timeout":90.0}"#);
+/// let policy = r#"{"priority":"high","timeout":90.0,"needs":["env:NAME"],"max_memory":67108864}"#;
+/// assert_eq!(tasks[0].policy, policy);
 /// # }
 /// ```
 ///

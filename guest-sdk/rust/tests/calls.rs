@@ -18,6 +18,20 @@ fn add(x: i64, y: i64, more: Option<i64>) -> i64 {
 #[task(name = "say.nothing")]
 fn nothing() {}
 
+#[task(
+    needs = ["http:api.example.com", "dir:/a \"b\""],
+    max_memory = "64 MiB",
+    max_cpu_time = "500ms",
+    max_host_time = "1m 30s",
+    max_output = "1KiB",
+    max_log = 2048,
+    max_result = "1 MiB",
+    max_connections = 4,
+    max_received = "1 GiB",
+    max_sent = "1000 B"
+)]
+fn confined() {}
+
 #[derive(Deserialize)]
 struct Order {
     item: String,
@@ -198,6 +212,11 @@ fn the_host_receives_the_descriptor_of_a_task() {
         r#"{"parameters":[{"name":"x","type":"i64","required":true},{"name":"y","type":"i64","required":true},{"name":"more","type":"Option<i64>","required":false}],"result":"i64"}"#
     );
     assert_eq!(add.policy, "{}");
+    let confined = tasks.iter().find(|task| task.name == "confined").expect("it is there");
+    assert_eq!(
+        confined.policy,
+        r#"{"needs":["http:api.example.com","dir:/a \"b\""],"max_memory":67108864,"max_cpu_time":0.5,"max_host_time":90.0,"max_output":1024,"max_log":2048,"max_result":1048576,"max_connections":4,"max_received":1073741824,"max_sent":1000}"#
+    );
 }
 
 #[test]

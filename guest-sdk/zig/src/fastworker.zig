@@ -23,6 +23,7 @@ const Allocator = std.mem.Allocator;
 pub const Policy = @import("options.zig").Policy;
 pub const Priority = @import("options.zig").Priority;
 pub const Schedule = @import("options.zig").Schedule;
+pub const Limits = @import("options.zig").Limits;
 pub const Options = @import("options.zig").Options;
 pub const Task = @import("task.zig").Task;
 pub const task = @import("task.zig").task;

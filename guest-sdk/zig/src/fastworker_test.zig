@@ -82,6 +82,20 @@ const tasks = [_]fw.Task{
     fw.task("fail", failing, .{ .params = &.{"how"} }),
     fw.task("whole", whole, .{}),
     fw.task("nothing", nothing, .{ .schedule = .{ .every = 3600, .overlap = .skip, .count = 3 } }),
+    fw.task("confined", nothing, .{
+        .needs = &.{ "http:api.example.com", "secret:KEY" },
+        .limits = .{
+            .max_memory = 64 << 20,
+            .max_cpu_time = 0.5,
+            .max_host_time = 60,
+            .max_output = 1 << 10,
+            .max_log = 2048,
+            .max_result = 1 << 20,
+            .max_connections = 4,
+            .max_received = 1 << 40,
+            .max_sent = 1000,
+        },
+    }),
     fw.task("nightly", nothing, .{ .schedule = .{ .cron = "0 3 * * *", .tz = "UTC" } }),
 };
 
@@ -204,4 +218,23 @@ test "policies and schedules are written" {
     try expectEqualStrings("{\"priority\":\"high\",\"timeout\":90,\"max_retries\":3}", try find("add").policyText());
     try expectEqualStrings("{\"every\":3600,\"overlap\":\"skip\",\"count\":3}", try find("nothing").policyText());
     try expectEqualStrings("{\"cron\":\"0 3 * * *\",\"tz\":\"UTC\"}", try find("nightly").policyText());
+}
+
+test "limits and needs are written, and wrong ones are told" {
+    try expectEqualStrings("{\"max_memory\":67108864,\"max_cpu_time\":0.5,\"max_host_time\":60,\"max_output\":1024," ++
+        "\"max_log\":2048,\"max_result\":1048576,\"max_connections\":4,\"max_received\":1099511627776,\"max_sent\":1000," ++
+        "\"needs\":[\"http:api.example.com\",\"secret:KEY\"]}", try find("confined").policyText());
+    const problemOf = @import("options.zig").problemOf;
+    inline for (.{
+        .{ fw.Options{ .limits = .{ .max_memory = 0 } }, "max_memory must be more than zero" },
+        .{ fw.Options{ .limits = .{ .max_cpu_time = -1 } }, "max_cpu_time must be more than zero" },
+        .{ fw.Options{ .limits = .{ .max_host_time = std.math.nan(f64) } }, "max_host_time must be" },
+        .{ fw.Options{ .needs = &.{"disk"} }, "\"disk\" names no grant" },
+        .{ fw.Options{ .needs = &.{ "env:A", "env:" } }, "\"env:\" names no grant" },
+        .{ fw.Options{ .needs = &@as([101][]const u8, @splat("env:A")) }, "it has more than 100 needs" },
+    }) |case| {
+        const problem = comptime problemOf(case[0]) orelse "none";
+        try std.testing.expectStringStartsWith(problem, case[1]);
+    }
+    try std.testing.expectEqual(null, comptime problemOf(.{ .needs = &.{"dir:/data:ro"}, .limits = .{ .max_log = 1 } }));
 }

@@ -19,6 +19,8 @@ pub const Task = struct {
     doc: []const u8,
     policy: options.Policy,
     schedule: options.Schedule,
+    limits: options.Limits,
+    needs: []const []const u8,
     writeSignature: *const fn (out: *Stringify) anyerror!void,
     call: *const fn (args: []const u8, kwargs: []const u8) anyerror![]const u8,
 
@@ -39,13 +41,18 @@ pub const Task = struct {
         return text.written();
     }
 
-    /// Returns the policy and the schedule as JSON.
+    /// Returns the policy, the schedule, the limits and the needs as JSON.
     pub fn policyText(self: Task) ![]const u8 {
         var text: std.Io.Writer.Allocating = .init(host.allocator);
         var out: Stringify = .{ .writer = &text.writer };
         try out.beginObject();
         try options.writeFields(&out, self.policy);
         try options.writeFields(&out, self.schedule);
+        try options.writeFields(&out, self.limits);
+        if (self.needs.len > 0) {
+            try out.objectField("needs");
+            try out.write(self.needs);
+        }
         try out.endObject();
         return text.written();
     }
@@ -64,6 +71,7 @@ pub fn task(comptime name: []const u8, comptime function: anytype, comptime with
     comptime {
         if (name.len == 0 or name.len > name_max) @compileError("a task name has 1 to 128 bytes: " ++ name);
         for (name) |byte| if (byte < 0x20 or byte == 0x7f) @compileError("a task name has no control characters");
+        if (options.problemOf(with)) |problem| @compileError("task " ++ name ++ ": " ++ problem);
     }
     const typed = Typed(name, function, with);
     return .{
@@ -71,6 +79,8 @@ pub fn task(comptime name: []const u8, comptime function: anytype, comptime with
         .doc = with.doc,
         .policy = with.policy,
         .schedule = with.schedule,
+        .limits = with.limits,
+        .needs = with.needs,
         .writeSignature = typed.writeSignature,
         .call = typed.call,
     };

@@ -86,8 +86,7 @@ impl RuntimeAlone {
     pub(super) fn load(plan: &Plan) -> Result<Self, BenchError> {
         let sources = vec![plan.module.display().to_string()];
         let (grants, policies) = (plan.grants.clone(), plan.policies.clone());
-        let config =
-            ModulesConfig { sources, concurrency: plan.slots, grants, policies, ..ModulesConfig::default() };
+        let config = ModulesConfig { sources, concurrency: plan.slots, grants, policies, ..ModulesConfig::default() };
         // On a thread without async code, in which attempts may wait.
         let loaded = thread::scope(|scope| scope.spawn(|| config.load()).join());
         let (runtime, catalog) = loaded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;

@@ -123,6 +123,24 @@ impl Rounds {
     }
 }
 
+/// The same for a further module.
+#[derive(Default)]
+pub(super) struct ModuleRounds {
+    pub(super) runtime_alone: Vec<f64>,
+    pub(super) in_flight: Vec<f64>,
+}
+
+impl ModuleRounds {
+    pub(super) fn summarize(&self, name: &str, slots: usize) -> [Measurement; 2] {
+        let ratio = ratio(&self.in_flight, &self.runtime_alone);
+        let in_flight = measured(format!("{name}, 64 in flight, one subworker"), &self.in_flight, "tasks/s");
+        [
+            measured(format!("{name}, runtime alone, {slots} slots"), &self.runtime_alone, "tasks/s"),
+            Measurement { baseline: Some("runtime alone".to_owned()), ratio: Some(ratio), ..in_flight },
+        ]
+    }
+}
+
 /// The same for the Python original and this program, both through the original's protocol.
 #[derive(Default)]
 pub(super) struct OriginalRounds {
@@ -160,9 +178,14 @@ impl Measurement {
 
     /// Adds the ratio of the figures of the rounds to those of a baseline, and its bound.
     fn compared(self, rounds: &[f64], (name, baseline): (&str, &[f64]), bound: Bound) -> Self {
-        let ratios: Vec<f64> = rounds.iter().zip(baseline).map(|(one, other)| one / other).collect();
-        Self { baseline: Some(name.to_owned()), ratio: Some(median(&ratios)), bound: Some(bound), ..self }
+        Self { baseline: Some(name.to_owned()), ratio: Some(ratio(rounds, baseline)), bound: Some(bound), ..self }
     }
+}
+
+/// The median of the ratios of figures to those of the same rounds of a baseline.
+fn ratio(rounds: &[f64], baseline: &[f64]) -> f64 {
+    let ratios: Vec<f64> = rounds.iter().zip(baseline).map(|(one, other)| one / other).collect();
+    median(&ratios)
 }
 
 fn measured(case: impl Into<String>, rounds: &[f64], unit: &'static str) -> Measurement {

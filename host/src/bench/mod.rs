@@ -16,7 +16,7 @@ use std::{
 use crate::{
     client::{Client, ClientError},
     config::Address,
-    runtime::{grants::GrantTable, policies::PolicyTable},
+    runtime::{grants::GrantTable, module_name, policies::PolicyTable},
     subworker::ModulesError,
     task::SerializationFormat,
     transport::{CallError, OpenError, Transport as _, nng::Nng},
@@ -30,7 +30,7 @@ mod original;
 
 pub use baselines::echo;
 pub use measurement::{Bound, Measurement};
-use measurement::{OriginalRounds, Rounds, p50_micros};
+use measurement::{ModuleRounds, OriginalRounds, Rounds, p50_micros};
 
 /// The task that is submitted: `add(x, 1)`.
 const TASK: &str = "add";
@@ -40,6 +40,8 @@ const TASK: &str = "add";
 pub struct Plan {
     /// A module with a task `add(x, y)`.
     pub module: PathBuf,
+    /// Further modules with such a task, of which the rate of attempts is measured.
+    pub other_modules: Vec<PathBuf>,
     /// What the module is granted.
     pub grants: Arc<GrantTable>,
     /// The policies of its tasks.
@@ -115,7 +117,7 @@ pub async fn run(plan: &Plan, on_progress: impl Fn(&str, usize, usize)) -> Resul
         (None, None) => LATENCY_STEPS + RATE_STEPS,
         (None, Some(_)) => LATENCY_STEPS + RATE_STEPS + ORIGINAL_STEPS,
     };
-    let total = steps * plan.rounds;
+    let total = (steps + MODULE_STEPS * plan.other_modules.len()) * plan.rounds;
     let finished = Cell::new(0);
     let step = |name: &str| on_progress(name, finished.replace(finished.get() + 1), total);
     match &plan.control_plane_address {
@@ -130,6 +132,8 @@ const REMOTE_STEPS: usize = 3;
 const LATENCY_STEPS: usize = 3;
 /// Number of rate samples in each round.
 const RATE_STEPS: usize = 4;
+/// Number of samples in each round of a further module.
+const MODULE_STEPS: usize = 2;
 /// Number of samples in each round of the comparison with the original. Each is of the original and of this program.
 const ORIGINAL_STEPS: usize = 2;
 
@@ -180,10 +184,29 @@ async fn run_local(plan: &Plan, step: impl Fn(&str)) -> Result<Vec<Measurement>,
         rounds.bulk.push(load::bulk(&with_subworker.client, plan.bulk).await?);
     }
     let mut measurements = rounds.summarize_local(plan, memory);
+    drop(with_subworker);
+    for module in &plan.other_modules {
+        measurements.extend(measure_module(&Plan { module: module.clone(), ..plan.clone() }, &step).await?);
+    }
     if let Some(environment) = &plan.original {
         measurements.extend(compare_with_original(plan, environment, &single_process, step).await?);
     }
     Ok(measurements)
+}
+
+/// Measures the rate of attempts of a further module.
+async fn measure_module(plan: &Plan, step: &impl Fn(&str)) -> Result<[Measurement; 2], BenchError> {
+    let name = module_name(&plan.module);
+    let runtime = baselines::RuntimeAlone::load(plan)?;
+    let cluster = cluster::Cluster::start(plan, cluster::Shape::WithSubworker).await?;
+    let mut rounds = ModuleRounds::default();
+    for _ in 0..plan.rounds {
+        step(&format!("{name}, runtime alone"));
+        rounds.runtime_alone.push(runtime.per_second(plan));
+        step(&format!("{name}, through a subworker"));
+        rounds.in_flight.push(load::in_flight(&cluster.client, plan.window).await?);
+    }
+    Ok(rounds.summarize(&name, plan.slots))
 }
 
 /// Compares the original with this program, both through the original's protocol.

@@ -9,7 +9,8 @@ use super::{
     CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_USAGE, block_on, complete,
     config_file::{ConfigFile, ConfigOptions},
     grant_options::GrantOptions,
-    interruption_handler, parse_base_address, parse_bool, parse_from_str, parse_number, parse_positive_duration, render,
+    interruption_handler, parse_base_address, parse_bool, parse_from_str, parse_number, parse_positive_duration,
+    render,
 };
 use crate::{
     bench::{self, BenchError, Plan},
@@ -24,9 +25,11 @@ const ROUNDS_MAX: u64 = 10_000;
 
 #[derive(Args, Debug)]
 pub(super) struct BenchCommand {
-    /// Module with a task add(x, y) [default: arithmetic.wasm of the examples, if built]
-    #[arg(long, env = "FASTWORKER_BENCH_TASK_MODULES", value_name = "PATH", conflicts_with = "control_plane_address")]
-    task_modules: Option<PathBuf>,
+    /// Modules with a task add(x, y), each of which has its own cluster. All cases are measured with the first one, and
+    /// the rate of attempts with each other one [default: arithmetic.wasm of the examples, if built]
+    #[arg(long, env = "FASTWORKER_BENCH_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
+          conflicts_with = "control_plane_address")]
+    task_modules: Vec<PathBuf>,
     /// Measure the running cluster at this base address instead of starting one. It must have a task `add(x, y)`
     #[arg(long, env = "FASTWORKER_BENCH_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS", value_parser = parse_base_address)]
     control_plane_address: Option<Address>,
@@ -84,7 +87,8 @@ impl BenchCommand {
     fn plan(&self, file: &ConfigFile) -> Result<Plan, CliError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Plan {
-            module: match (&self.task_modules, &self.control_plane_address) {
+            other_modules: self.task_modules.iter().skip(1).cloned().collect(),
+            module: match (self.task_modules.first(), &self.control_plane_address) {
                 (Some(module), _) => module.clone(),
                 // The running cluster has its own modules.
                 (None, Some(_)) => PathBuf::new(),

@@ -5,7 +5,9 @@ use std::{fmt::Display, str::FromStr};
 use clap::Args;
 
 use super::{CliError, EXIT_USAGE, config_file::ConfigFile, parse_from_str, usage};
-use crate::runtime::grants::{DirGrant, EnvGrant, Grant, GrantKind, GrantTable, HttpGrant, Scoped, SecretGrant, TcpGrant};
+use crate::runtime::grants::{
+    DirGrant, EnvGrant, Grant, GrantKind, GrantTable, HttpGrant, Scoped, SecretGrant, TcpGrant,
+};
 
 /// What guests may reach. Nothing by default.
 #[derive(Args, Debug)]

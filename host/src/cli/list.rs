@@ -6,11 +6,8 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    CliError, CommandResult, ConnectionOptions, EXIT_NOT_FOUND, EXIT_USAGE, complete,
-    config_file::ConfigOptions,
-    grant_options::GrantOptions,
-    parse_bool, render, usage,
-    values::parse_task_name,
+    CliError, CommandResult, ConnectionOptions, EXIT_NOT_FOUND, EXIT_USAGE, complete, config_file::ConfigOptions,
+    grant_options::GrantOptions, parse_bool, render, usage, values::parse_task_name,
 };
 use crate::{
     runtime::grants::GrantKind,

@@ -38,6 +38,7 @@ mod control_plane;
 mod dev;
 mod events;
 mod inspect;
+mod limit_options;
 mod list;
 mod listen;
 mod man;

@@ -9,6 +9,7 @@ use super::{
     CliError, complete,
     config_file::{ConfigFile, ConfigOptions},
     grant_options::GrantOptions,
+    limit_options::LimitOptions,
     values::{parse_bool, parse_duration, parse_number, parse_positive_duration},
 };
 use crate::{runtime::grants::GrantTable, subworker::ModulesConfig};
@@ -41,6 +42,8 @@ pub(super) struct ModuleOptions {
     config: ConfigOptions,
     #[command(flatten)]
     grants: GrantOptions,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 /// How modules are compiled, and where their code is cached.
@@ -96,6 +99,8 @@ impl ModuleOptions {
             force_reload: self.force_reload,
             grants: Arc::new(grants),
             policies: Arc::new(file.policies.clone()),
+            limits: self.limits.limits(),
+            stack_max: self.limits.max_stack().unwrap_or(defaults.stack_max),
             ..defaults
         })
     }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     clock::Timestamp,
     protocol::{Event, EventKind, Events},
-    task::{TaskId, TaskPriority},
+    task::{TaskId, TaskPriority, Usage},
 };
 
 /// Maximum number of events that are kept.
@@ -37,7 +37,7 @@ impl EventLog {
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
         }
-        let NewEvent { kind, task, name, priority, worker, attempt, detail } = event;
+        let NewEvent { kind, task, name, priority, worker, attempt, detail, usage } = event;
         if let Some(count) = kind.index().and_then(|index| self.counts.get_mut(index)) {
             *count += 1;
         }
@@ -52,6 +52,7 @@ impl EventLog {
             worker_id: worker.cloned(),
             attempt,
             detail,
+            usage,
         });
     }
 
@@ -99,23 +100,43 @@ pub struct NewEvent<'a> {
     pub attempt: u32,
     /// Details, human-readable.
     pub detail: Option<&'a str>,
+    /// What the attempt that ended used.
+    pub usage: Option<Usage>,
 }
 
 impl<'a> NewEvent<'a> {
     /// An event of a worker.
     pub fn of_worker(kind: EventKind, worker: &'a Arc<str>) -> Self {
-        Self { kind, task: None, name: None, priority: None, worker: Some(worker), attempt: 0, detail: None }
+        Self {
+            kind,
+            task: None,
+            name: None,
+            priority: None,
+            worker: Some(worker),
+            attempt: 0,
+            detail: None,
+            usage: None,
+        }
     }
 
     /// An event of a schedule.
     pub fn of_schedule(kind: EventKind, schedule: &'a Arc<str>) -> Self {
-        Self { kind, task: None, name: Some(schedule), priority: None, worker: None, attempt: 0, detail: None }
+        Self {
+            kind,
+            task: None,
+            name: Some(schedule),
+            priority: None,
+            worker: None,
+            attempt: 0,
+            detail: None,
+            usage: None,
+        }
     }
 
     /// An event of a task.
     pub fn of_task(kind: EventKind, task: &'a TaskId, name: &'a Arc<str>, priority: TaskPriority) -> Self {
         let (task, name, priority) = (Some(task), Some(name), Some(priority));
-        Self { kind, task, name, priority, worker: None, attempt: 0, detail: None }
+        Self { kind, task, name, priority, worker: None, attempt: 0, detail: None, usage: None }
     }
 }
 

@@ -146,7 +146,7 @@ impl Signatures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Policy, TaskInfo};
+    use crate::task::{Policy, TaskInfo, TaskLimits};
 
     fn module(types: &str) -> Vec<ModuleInfo> {
         let schema = format!(r#"{{"parameters": [{{"name": "x", "type": "{types}", "required": true}}]}}"#);
@@ -156,6 +156,7 @@ mod tests {
             documentation: String::new(),
             schema: Json::parse(&schema).expect("JSON"),
             policy: Policy::default(),
+            limits: TaskLimits::default(),
             schedule: None,
             needs: Vec::new(),
             warnings: Vec::new(),

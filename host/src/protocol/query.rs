@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bounded::at_most,
     clock::Timestamp,
-    task::{TaskId, TaskPriority, TaskStatus, open_enum},
+    task::{TaskId, TaskPriority, TaskStatus, Usage, open_enum, usage},
 };
 
 /// Filter for tasks. Empty and absent fields do not filter.
@@ -121,6 +121,9 @@ pub struct Event {
     pub attempt: u32,
     /// Human-readable details: an error, a module, an address.
     pub detail: Option<Box<str>>,
+    /// What the attempt that ended used.
+    #[serde(default, with = "usage::by_name")]
+    pub usage: Option<Usage>,
 }
 
 open_enum! {

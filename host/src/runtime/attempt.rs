@@ -23,7 +23,7 @@ use crate::{
     clock::Moment,
     json::Json,
     lock::lock,
-    task::{Failure, Outcome, TaskId, Usage},
+    task::{AttemptLimits, Failure, LimitKind, Outcome, TaskId, Usage},
 };
 
 /// Bytes that a guest can always pass to the host in one call.
@@ -65,11 +65,12 @@ pub(super) struct AttemptInfo {
     pub(super) deadline: Moment,
     /// Returned to the guest by `current`.
     pub(super) context: Arc<Context>,
+    pub(super) limits: AttemptLimits,
 }
 
 impl AttemptInfo {
     /// A call without a task: `register`, or the creation of a trial sandbox.
-    pub(super) fn without_task(deadline: Moment) -> Self {
+    pub(super) fn without_task(deadline: Moment, limits: AttemptLimits) -> Self {
         let task_id = TaskId::from(Uuid::nil());
         let context = Context {
             task_id: task_id.to_string(),
@@ -78,7 +79,7 @@ impl AttemptInfo {
             deadline_ms: 0,
             metadata: "{}".to_owned(),
         };
-        Self { id: AttemptId(0), task_id, deadline, context: Arc::new(context) }
+        Self { id: AttemptId(0), task_id, deadline, context: Arc::new(context), limits }
     }
 }
 
@@ -129,12 +130,12 @@ impl SlotShared {
 impl Attempt {
     /// Creates an attempt that has used no resources yet.
     pub(super) fn new(slot: &Arc<SlotShared>, info: AttemptInfo, reach: &Arc<Reach>) -> Self {
-        let RuntimeConfig { memory_max, result_max, follow_ups_max, .. } = *slot.config;
+        let (memory_max, result_max) = (info.limits.size(LimitKind::Memory), info.limits.size(LimitKind::Result));
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
             info,
-            follow_ups: FollowUps::new(follow_ups_max, result_max),
+            follow_ups: FollowUps::new(slot.config.follow_ups_max, result_max),
             wasi: WasiState {
                 table,
                 context: None,
@@ -162,7 +163,8 @@ impl Attempt {
 
     /// What the attempt may reach and has used of the network. Created on first use.
     pub(super) fn network(&mut self) -> &Arc<Network> {
-        self.network.get_or_insert_with(|| self.reach.network(self.info.id, Arc::clone(&self.slot.output)))
+        let (id, limits) = (self.info.id, &self.info.limits);
+        self.network.get_or_insert_with(|| self.reach.network(id, limits, Arc::clone(&self.slot.output)))
     }
 
     /// What the attempt has used of the network.
@@ -174,13 +176,14 @@ impl Attempt {
         &self.slot.timer
     }
 
-    pub(super) fn config(&self) -> &RuntimeConfig {
-        &self.slot.config
+    /// The maximum bytes of its result.
+    pub(super) fn result_max(&self) -> usize {
+        self.info.limits.size(LimitKind::Result)
     }
 
     /// Maximum bytes that one call may pass to the host: enough to detect a result that is too large and to register
     /// many tasks, and too little to keep the host busy.
     pub(super) fn hostcall_max(&self) -> usize {
-        self.config().result_max.saturating_mul(2).max(HOSTCALL_MIN)
+        self.result_max().saturating_mul(2).max(HOSTCALL_MIN)
     }
 }

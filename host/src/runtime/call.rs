@@ -3,9 +3,16 @@
 //! Invariant: from before the first instruction of the guest until after its last one, the call is
 //! limited, and watched by the watchdog.
 
-use std::{marker::PhantomData, pin::pin, sync::Arc};
+use std::{
+    future::poll_fn,
+    marker::PhantomData,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use futures::future::{Either, select};
+use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
     component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
@@ -15,7 +22,7 @@ use super::{
     attempt::Attempt,
     reach::Reach,
     usage_clock::{FunctionStart, TakesLong},
-    watchdog::AttemptTimer,
+    watchdog::{AttemptTimer, EndReason},
 };
 
 /// The way in which the functions of a module are called.
@@ -144,13 +151,66 @@ pub(super) fn store(prepared: &PreparedModule, attempt: Attempt) -> Store<Attemp
     store
 }
 
-/// Runs `call`, and drops it wherever it waits when the attempt expires.
+/// The time that an attempt waits in calls of the host, if it is limited.
+struct HostWait(Option<LimitedWait>);
+
+struct LimitedWait {
+    max: Duration,
+    /// How long the waits took that have ended.
+    waited: Duration,
+    /// The start of the present wait.
+    since: Option<Instant>,
+    /// Wakes this thread when the present wait becomes too long.
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl HostWait {
+    /// Waits of `max` together; none for any time.
+    fn new(max: Option<Duration>) -> Self {
+        Self(max.map(|max| LimitedWait {
+            max,
+            waited: Duration::ZERO,
+            since: None,
+            sleep: Box::pin(sleep_until(Instant::now())),
+        }))
+    }
+
+    /// The guest may continue.
+    fn end(&mut self) {
+        if let Some(limited) = &mut self.0 {
+            limited.waited += limited.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        }
+    }
+
+    /// The guest waits. Ready when it has waited for too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(limited) = &mut self.0 else { return Poll::Pending };
+        let left = limited.max.saturating_sub(limited.waited);
+        if left.is_zero() {
+            return Poll::Ready(());
+        }
+        let since = *limited.since.insert(Instant::now());
+        limited.sleep.as_mut().reset(since + left);
+        limited.sleep.as_mut().poll(context)
+    }
+}
+
+/// Runs `call`, and drops it wherever it waits when the attempt expires, or has waited for `host_time_max` in all.
 pub(super) async fn until_expired<R>(
     timer: &AttemptTimer,
+    host_time_max: Option<Duration>,
     call: impl Future<Output = wasmtime::Result<R>>,
 ) -> wasmtime::Result<R> {
-    match select(pin!(call), pin!(timer.expired())).await {
-        Either::Left((result, _)) => result,
-        Either::Right(((), _)) => Err(Trap::Interrupt.into()),
-    }
+    let (mut call, mut wait) = (pin!(call), HostWait::new(host_time_max));
+    poll_fn(|context| {
+        wait.end();
+        if let Poll::Ready(result) = call.as_mut().poll(context) {
+            return Poll::Ready(result);
+        }
+        if wait.poll(context).is_ready() {
+            timer.expire(EndReason::HostTime);
+        }
+        timer.poll_expired(context).map(|()| Err(Trap::Interrupt.into()))
+    })
+    .await
 }

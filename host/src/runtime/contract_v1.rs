@@ -209,6 +209,7 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
         schema,
         policy: policy.policy,
         schedule,
+        limits: policy.limits,
         needs: policy.needs.into_iter().flatten().map(|need| need.to_string()).collect(),
         warnings,
     }

@@ -12,7 +12,7 @@ use crate::{
     clock::{DURATION_MAX, TimeText},
     json::Json,
     task::{
-        Policy, ScheduleSpec, TaskPriority,
+        LimitKind, Policy, ScheduleSpec, TaskLimits, TaskPriority, duration as parse_duration,
         schedule::{Overlap, Recurrence, TZ_DEFAULT, When},
     },
 };
@@ -33,6 +33,8 @@ pub(super) struct ParsedPolicy {
     pub(super) schedule: Option<ScheduleSpec>,
     /// The grants that the task needs.
     pub(super) needs: Option<Vec<Need>>,
+    /// The limits of its attempts.
+    pub(super) limits: TaskLimits,
     /// Keys that this version does not know.
     pub(super) unknown: Vec<String>,
     /// Values that could not be read, and what is expected.
@@ -149,6 +151,16 @@ impl ParsedPolicy {
             }
             return;
         }
+        if keys == Keys::Policy
+            && let Some(kind) = LimitKind::ALL.into_iter().find(|kind| kind.as_str() == key)
+        {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            match kind.parse(&text) {
+                Ok(limit) => self.limits.set(kind, limit),
+                Err(expected) => self.errors.push(format!("{key} is {value} and should be {expected}")),
+            }
+            return;
+        }
         let policy = &mut self.policy;
         let read = match key {
             "priority" => set(&mut policy.priority, priority(value), "critical, high, normal or low"),
@@ -170,8 +182,25 @@ impl ParsedPolicy {
 /// The keys of a schedule.
 pub(super) const SCHEDULE_KEYS: [&str; 6] = ["every", "cron", "tz", "count", "until", "overlap"];
 /// The other keys of a policy.
-pub(super) const POLICY_KEYS: [&str; 7] =
-    ["priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max", "needs"];
+pub(super) const POLICY_KEYS: [&str; 17] = [
+    "priority",
+    "timeout",
+    "max_retries",
+    "retry_delay",
+    "retry_backoff",
+    "retry_backoff_max",
+    "needs",
+    "max_timeout",
+    "max_cpu_time",
+    "max_host_time",
+    "max_memory",
+    "max_result",
+    "max_output",
+    "max_log",
+    "max_connections",
+    "max_received",
+    "max_sent",
+];
 /// Maximum grants that a task needs.
 const NEEDS_MAX: usize = 100;
 const NEEDS: &str = "up to 100 names of grants, such as [\"http:api.example.com\", \"secret:KEY\"]";
@@ -201,17 +230,10 @@ fn factor(value: &Value) -> Option<f64> {
 
 /// Seconds as a number, or text with a unit; at most [`DURATION_MAX`].
 fn duration(value: &Value) -> Option<Duration> {
-    let seconds = match value {
-        Value::String(text) => seconds(text.trim())?,
-        other => other.as_f64()?,
-    };
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= DURATION_MAX)
-}
-
-fn seconds(text: &str) -> Option<f64> {
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0), ("", 1.0)];
-    let (number, factor) = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
-    Some(number.trim_end().parse::<f64>().ok()? * factor)
+    match value {
+        Value::String(text) => parse_duration(text.trim()),
+        other => Duration::try_from_secs_f64(other.as_f64()?).ok().filter(|duration| *duration <= DURATION_MAX),
+    }
 }
 
 /// Parses the schema of a descriptor, a JSON object. An empty string is an empty schema.
@@ -276,6 +298,20 @@ mod tests {
             parse_policy(&format!(r#"{{"timeout":"30s","max_retries":{},"x":1e999}}"#, "9".repeat(400)), Keys::Policy);
         assert_eq!(read.policy.timeout, Some(Duration::from_secs(30)));
         assert_eq!((read.errors.len(), read.unknown), (1, vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn limits_are_read_with_their_units() {
+        for kind in LimitKind::ALL {
+            assert!(POLICY_KEYS.contains(&kind.as_str()), "{kind}");
+        }
+        let text =
+            r#"{"max_memory": "1MiB", "max_cpu_time": 0.5, "max_connections": 2, "max_log": "much", "max_sent": 1.5}"#;
+        let read = parse_policy(text, Keys::Policy);
+        assert_eq!(read.limits.to_string(), "max_cpu_time 0.5s, max_memory 1 MiB, max_connections 2");
+        assert_eq!(read.errors.len(), 2);
+        assert!(read.errors[0].starts_with(r#"max_log is "much" and should be bytes, or text"#), "{:?}", read.errors);
+        assert_eq!(parse_policy(text, Keys::Options).unknown.len(), 5);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     clock::seconds,
     json::Json,
     system,
-    task::{ErrorKind, Failure, FollowUp, LogLevel, Outcome},
+    task::{ErrorKind, Failure, FollowUp, LimitKind, LogLevel, Outcome},
 };
 
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
@@ -53,8 +53,10 @@ pub(super) fn attempt_result(
 
 /// Adds to a failure what the attempt was refused, and names the limit of the network that it exceeded.
 fn explain_failure(failure: &mut Failure, output: &Output) {
-    if let Some(excess) = output.excess().filter(|_| matches!(failure.kind, ErrorKind::Failed | ErrorKind::Trap)) {
-        failure.kind = ErrorKind::NetworkLimit;
+    if let Some((kind, excess)) = output.excess()
+        && matches!(failure.kind, ErrorKind::Failed | ErrorKind::Trap)
+    {
+        failure.kind = kind.error_kind();
         add_line(&mut failure.message, excess);
     }
     if let Some(hint) = output.hint() {
@@ -107,28 +109,41 @@ fn unmasked_result(
             }
             Err(failure) => failure.into(),
         },
-        // A guest that saw its deadline and ended with an error has timed out anyway.
-        _ if reason == Some(EndReason::TimedOut) => timed_out(timeout).into(),
+        // A guest that saw its end and ended with an error has exceeded its limit anyway.
+        _ if let Some(failure) = reason.and_then(|reason| over_time(reason, timeout, attempt)) => failure.into(),
         Ok(Err(failure)) => reported(failure, attempt),
         Err(error) => aborted(&error, attempt).into(),
     }
 }
 
 fn success(text: &str, attempt: &Attempt) -> Result<Json, Failure> {
-    let result_max = attempt.config().result_max;
+    let result_max = attempt.result_max();
     let follow_ups = attempt.follow_ups.bytes();
     if text.len().saturating_add(follow_ups) > result_max {
         let and = if follow_ups > 0 { " and follow-up tasks" } else { "" };
         let size = bytes(text.len() + follow_ups);
         let message = format!("returned a result{and} of {size}: the limit is {}", bytes(result_max));
-        return Err(Failure::new(ErrorKind::OutputLimit, message));
+        return Err(Failure::new(ErrorKind::ResultLimit, message));
     }
     let not_json = |why| Failure::new(ErrorKind::Failed, format!("the module returned no JSON document: {why}"));
     Json::parse(text).map_err(not_json)
 }
 
-fn timed_out(timeout: Duration) -> Failure {
-    Failure::new(ErrorKind::Timeout, format!("Task timed out after {}s", seconds(timeout)))
+/// The failure of an attempt that the host ended because it took too long.
+fn over_time(reason: EndReason, timeout: Duration, attempt: &Attempt) -> Option<Failure> {
+    let shown = |kind: LimitKind| kind.show(attempt.info.limits.get(kind));
+    let (kind, message) = match reason {
+        EndReason::TimedOut => (ErrorKind::Timeout, format!("Task timed out after {}s", seconds(timeout))),
+        EndReason::CpuTime => {
+            (ErrorKind::CpuTimeLimit, format!("used more than {} of CPU time", shown(LimitKind::CpuTime)))
+        }
+        EndReason::HostTime => {
+            let waited = shown(LimitKind::HostTime);
+            (ErrorKind::HostTimeLimit, format!("waited more than {waited} in calls of the host"))
+        }
+        EndReason::Stopped => return None,
+    };
+    Some(Failure::new(kind, message))
 }
 
 /// A failure that the guest reported itself. A blank message is replaced by the guest's last error.
@@ -147,24 +162,23 @@ fn reported(reported: ReportedFailure, attempt: &Attempt) -> AttemptResult {
 
 /// The failure of a call that did not return.
 pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
-    let is_over_limit = attempt.with_output(|output| output.is_over_limit());
-    if is_over_limit || error.is::<OutputLimit>() {
-        let message = format!("logged and printed more than {}", bytes(attempt.config().log_max));
-        return Failure::new(ErrorKind::OutputLimit, message);
+    let exceeded = attempt.with_output(|output| output.exceeded());
+    if let Some(limit) = exceeded.or_else(|| error.downcast_ref::<OutputLimit>().copied()) {
+        return Failure::new(limit.kind.error_kind(), limit.to_string());
     }
     if let Some(unavailable) = error.downcast_ref::<FolderUnavailable>() {
         return Failure::new(ErrorKind::Failed, unavailable.to_string());
     }
     if let Some(limit) = error.downcast_ref::<StdoutLimit>() {
-        return Failure::new(ErrorKind::OutputLimit, limit.to_string());
+        return Failure::new(ErrorKind::ResultLimit, limit.to_string());
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!("{}the task called exit({}) instead of returning", last_error(attempt), exit.0);
         return Failure::new(ErrorKind::Failed, message);
     }
     if error.is::<ResultTooLarge>() {
-        let message = format!("returned a result of more than {}", bytes(attempt.config().result_max));
-        return Failure::new(ErrorKind::OutputLimit, message);
+        let message = format!("returned a result of more than {}", bytes(attempt.result_max()));
+        return Failure::new(ErrorKind::ResultLimit, message);
     }
     let backtrace = Backtrace::of(error);
     let (kind, summary) = match (error.downcast_ref::<Trap>(), attempt.limits.refused_growth()) {
@@ -178,7 +192,7 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         // wasmtime has no type for a call that passes too much; only a guest with that much memory can have made such a
         // call.
         (None, _) if attempt.limits.memory_used() > attempt.hostcall_max() && !error.is::<Utf8Error>() => {
-            (ErrorKind::OutputLimit, hostcall_too_large(error, attempt))
+            (ErrorKind::ResultLimit, hostcall_too_large(error, attempt))
         }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
@@ -193,7 +207,7 @@ fn last_error(attempt: &Attempt) -> String {
 /// The message for a guest that passed too much to the host in one call. Its result is read after it
 /// has returned; then the error has no backtrace.
 fn hostcall_too_large(error: &wasmtime::Error, attempt: &Attempt) -> String {
-    let (passed, result_max) = (bytes(attempt.hostcall_max()), bytes(attempt.config().result_max));
+    let (passed, result_max) = (bytes(attempt.hostcall_max()), bytes(attempt.result_max()));
     if error.is::<WasmBacktrace>() {
         format!("passed more than {passed} to the host in one call")
     } else {

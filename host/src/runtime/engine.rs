@@ -20,10 +20,8 @@ use super::{
 };
 use crate::system;
 
-/// Maximum stack of a guest in bytes; the slot's thread has at least twice as much.
-const WASM_STACK: usize = 1 << 20;
-/// Stack for an async call in bytes.
-const ASYNC_STACK: usize = 2 << 20;
+/// Stack for what the host does in an async call, below the guest's own, in bytes.
+const HOST_STACK: usize = 1 << 20;
 /// Maximum frames of a backtrace: enough to detect a recursion.
 const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not zero");
 /// Address space of one memory: all that a 32-bit guest can address, so that no access needs a
@@ -103,24 +101,26 @@ impl EngineSet {
         let slots = config.slots.max(SLOTS_MIN);
         match pooling_engine(config, slots).or_else(|_| pooling_engine(config, config.slots)) {
             Ok((pooling, slots_max)) => {
-                let on_demand = Engine::new(&standard_config())?;
-                let concurrent = Engine::new(&concurrent_config(standard_config()))?;
+                let settings = standard_config(config.stack_max);
+                let on_demand = Engine::new(&settings)?;
+                let concurrent = Engine::new(&concurrent_config(settings.clone()))?;
                 let engines = vec![
                     EngineProfile::new(pooling, "pooling", false)?,
                     EngineProfile::new(on_demand, "on-demand", false)?,
                     EngineProfile::new(concurrent, "concurrent", false)?,
                 ];
-                Ok(Self { engines, slots_max, settings: standard_config() })
+                Ok(Self { engines, slots_max, settings })
             }
             Err(why) => {
                 tracing::warn!(why, "no pool of instances: attempts start slower");
-                let engine = Engine::new(&constrained_config())?;
-                let concurrent = Engine::new(&concurrent_config(constrained_config()))?;
+                let settings = constrained_config(config.stack_max);
+                let engine = Engine::new(&settings)?;
+                let concurrent = Engine::new(&concurrent_config(settings.clone()))?;
                 let engines = vec![
                     EngineProfile::new(engine, "on-demand", true)?,
                     EngineProfile::new(concurrent, "concurrent", true)?,
                 ];
-                Ok(Self { engines, slots_max: slots, settings: constrained_config() })
+                Ok(Self { engines, slots_max: slots, settings })
             }
         }
     }
@@ -139,8 +139,9 @@ fn pooling_engine(config: &RuntimeConfig, slots: usize) -> Result<(Engine, usize
              --concurrency"
         ));
     }
-    let mut settings = standard_config();
-    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(instances, config.memory_max)));
+    let mut settings = standard_config(config.stack_max);
+    let memory_max = usize::try_from(config.policies.memory_max(&config.limits)).unwrap_or(usize::MAX);
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(instances, memory_max)));
     let engine = Engine::new(&settings).map_err(|error| format!("{error:#}: {}", system::memory_limits()))?;
     Ok((engine, slots))
 }
@@ -169,16 +170,16 @@ fn pool_config(instances: usize, memory_max: usize) -> PoolingAllocationConfig {
     pool
 }
 
-/// Settings for unlimited address space.
-pub(super) fn standard_config() -> Config {
-    let mut settings = common_config();
+/// Settings for unlimited address space, in which a guest has a stack of at most `stack_max` bytes.
+pub(super) fn standard_config(stack_max: usize) -> Config {
+    let mut settings = common_config(stack_max);
     settings.memory_reservation(MEMORY_RESERVATION).memory_guard_size(MEMORY_GUARD);
     settings
 }
 
 /// Settings for processes whose address space is limited.
-pub(super) fn constrained_config() -> Config {
-    let mut settings = common_config();
+pub(super) fn constrained_config(stack_max: usize) -> Config {
+    let mut settings = common_config(stack_max);
     settings
         .memory_reservation(64 << 20)
         // Each move copies the memory, so it grows in few large steps.
@@ -194,7 +195,7 @@ pub(super) fn concurrent_config(mut settings: Config) -> Config {
     settings
 }
 
-fn common_config() -> Config {
+fn common_config(stack_max: usize) -> Config {
     let mut settings = Config::new();
     settings
         .epoch_interruption(true)
@@ -202,8 +203,8 @@ fn common_config() -> Config {
         .wasm_gc(false)
         // It makes every store and every call slower.
         .concurrency_support(false)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(ASYNC_STACK)
+        .max_wasm_stack(stack_max)
+        .async_stack_size(stack_max + HOST_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
         .parallel_compilation(*CAN_COMPILE_IN_PARALLEL)
         .wasm_component_model_map(true)

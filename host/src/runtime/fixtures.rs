@@ -13,7 +13,7 @@ use std::{
 use super::{AttemptId, AttemptResult, Invocation, Module, Reports, Runtime, RuntimeConfig, Slot};
 use crate::{
     json::Json,
-    task::{Failure, Outcome, Report, TaskId},
+    task::{Failure, LimitKind, Outcome, Report, TaskId},
 };
 
 /// A module with one task. Its functions are WebAssembly text and may call `$log` (level,
@@ -288,6 +288,12 @@ pub(super) struct Fixture {
     pub(super) slot: Slot,
     pub(super) reports: Arc<RecordedReports>,
     pub(super) dir: TestDir,
+}
+
+/// The default configuration, but for one limit.
+pub(super) fn limited(kind: LimitKind, limit: u64) -> RuntimeConfig {
+    let defaults = RuntimeConfig::default();
+    RuntimeConfig { limits: defaults.limits.with(kind, limit), ..defaults }
 }
 
 impl Fixture {

@@ -121,14 +121,15 @@ fn interfaces_of(runtime: &Inner, code: &Code) -> (Vec<Interface>, Vec<Interface
 
 /// The median time to instantiate a module.
 fn instantiation_time(runtime: &Inner, module: &Module) -> Option<Duration> {
-    let mut times: Vec<Duration> = runtime.with_load_slot(|slot| {
+    let times = runtime.with_load_slot(|slot| {
         let times = (0..INSTANTIATIONS).map(|_| {
             slot.clear();
             let started = Instant::now();
             slot.try_sandbox(module).ok().map(|()| started.elapsed())
         });
-        times.collect::<Option<_>>()
-    })?;
+        times.collect::<Option<Vec<Duration>>>()
+    });
+    let mut times = times.ok()??;
     times.sort_unstable();
     times.get(times.len() / 2).copied()
 }

@@ -89,12 +89,13 @@ pub(super) fn load_code<'a>(
     };
     let RegisteredModule { prepared, entry, mut tasks, not_callable, imports, engine } = registered?;
     let (name, config) = (module_name(path), &runtime.config);
-    for task in config.policies.apply(&name, &mut tasks) {
+    for task in config.policies.apply(&name, &config.limits, &mut tasks) {
         tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
     }
     let grants = config.grants.of(&name);
     let (tasks, ungranted) = policies::without_ungranted(tasks, &grants);
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
+    let limits = tasks.iter().map(|task| config.limits.of(&task.limits)).collect();
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
@@ -113,7 +114,7 @@ pub(super) fn load_code<'a>(
         last_error: None,
     };
     let (content, path) = (*hash.as_bytes(), path.to_owned());
-    Ok(Module::new(LoadedModule { info, version, content, path, task_index, prepared, entry }))
+    Ok(Module::new(LoadedModule { info, version, content, path, task_index, limits, prepared, entry }))
 }
 
 /// Reads a file of at most `max` bytes.
@@ -313,10 +314,15 @@ fn register(
 }
 
 /// Makes a call of a module that is being loaded.
-fn load_call<C: GuestCall>(runtime: &Inner, prepared: &PreparedModule, call: C) -> Result<C::Output, ModuleError> {
-    let timeout = runtime.config.register_timeout;
-    let end: CallEnd<C::Output> =
-        runtime.with_load_slot(|slot| slot.call(prepared, AttemptInfo::without_task(Now::read().mono + timeout), call));
+fn load_call<C>(runtime: &Inner, prepared: &PreparedModule, call: C) -> Result<C::Output, ModuleError>
+where
+    C: GuestCall<Output: Send> + Send,
+{
+    let (timeout, limits) = (runtime.config.register_timeout, runtime.config.limits);
+    let deadline = Now::read().mono + timeout;
+    let end: CallEnd<C::Output> = runtime
+        .with_load_slot(|slot| slot.call(prepared, AttemptInfo::without_task(deadline, limits), call))
+        .map_err(|error| ModuleError::Threads(system::explain(&error)))?;
     match end.result {
         _ if end.reason == Some(EndReason::TimedOut) => Err(ModuleError::RegisterTimeout(timeout)),
         Ok(output) => Ok(output),

@@ -11,7 +11,11 @@
 
 mod slot;
 
+mod stack;
+
 mod usage_clock;
+
+mod cpu_clock;
 
 mod call;
 
@@ -119,7 +123,7 @@ pub use self::{
     fill::CachedModule,
     module::Module,
     module_store::{Download, ModuleStore, OpenModule},
-    reach::{FolderUnavailable, NetworkLimits, NetworkUsage},
+    reach::{FolderUnavailable, NetworkTimeouts, NetworkUsage},
     slot::{Invocation, NoSandbox, Slot},
     sources::{SourceError, existing_files, expand, missing_source},
     watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
@@ -136,19 +140,24 @@ use self::{
     reach::IoRuntime,
     watchdog::Watchdog,
 };
-use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
+use crate::{
+    lock::lock,
+    system,
+    task::{AttemptLimits, Report},
+};
+
+/// Default of [`RuntimeConfig::stack_max`].
+pub const STACK_DEFAULT: usize = 1 << 20;
 
 /// The limits of attempts, and how modules are compiled.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// Attempts to run at a time. Capacity for them is reserved at the start; see [`Runtime::slots_max`].
     pub slots: usize,
-    /// Maximum linear memory of one attempt in bytes, allocated in pages of 64 KiB.
-    pub memory_max: usize,
-    /// Maximum bytes of the result and the follow-up tasks of one attempt together.
-    pub result_max: usize,
-    /// Maximum bytes of log lines and printed output of one attempt together.
-    pub log_max: usize,
+    /// The limits of an attempt, unless its task has lower ones or the policies set others.
+    pub limits: AttemptLimits,
+    /// Maximum stack of an attempt in bytes; see [`Runtime::thread_stack`].
+    pub stack_max: usize,
     /// Maximum follow-up tasks of one attempt.
     pub follow_ups_max: usize,
     /// Timeout for instantiating a module and registering its tasks.
@@ -157,8 +166,8 @@ pub struct RuntimeConfig {
     pub module_max: u64,
     /// What guests may reach, by module.
     pub grants: Arc<GrantTable>,
-    /// The bounds of what one attempt does in the network.
-    pub network: NetworkLimits,
+    /// Maximum durations of what an attempt does in the network.
+    pub network: NetworkTimeouts,
     /// What the operator sets for tasks, by module.
     pub policies: Arc<PolicyTable>,
     /// The directory of compiled code; none to compile at each start.
@@ -175,14 +184,13 @@ impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             slots: std::thread::available_parallelism().map_or(2, usize::from),
-            memory_max: 512 << 20,
-            result_max: PAYLOAD_MAX - 64 * 1024,
-            log_max: 1 << 20,
+            limits: AttemptLimits::default(),
+            stack_max: STACK_DEFAULT,
             follow_ups_max: 1000,
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
             grants: Arc::default(),
-            network: NetworkLimits::default(),
+            network: NetworkTimeouts::default(),
             policies: Arc::default(),
             cache_dir: None,
             compiler: Compiler::default(),
@@ -350,13 +358,15 @@ impl Inner {
     }
 
     /// Runs `f` with a slot for registering tasks.
-    fn with_load_slot<R>(&self, f: impl FnOnce(&mut Slot) -> R) -> R {
+    fn with_load_slot<R: Send>(&self, f: impl FnOnce(&mut Slot) -> R + Send) -> std::io::Result<R> {
         let idle = lock(&self.load_slots).pop();
         let mut slot = idle.unwrap_or_else(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
-        let result = f(&mut slot);
-        slot.clear();
-        lock(&self.load_slots).push(slot);
-        result
+        stack::with_stack(self.config.stack_max, move || {
+            let result = f(&mut slot);
+            slot.clear();
+            lock(&self.load_slots).push(slot);
+            result
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{call::PreparedModule, entry::Entry};
-use crate::task::{ModuleInfo, ModuleVersion, TaskInfo};
+use crate::task::{AttemptLimits, ModuleInfo, ModuleVersion, TaskInfo};
 
 /// A task module that can run. Cheap to clone; it stays in memory while attempts run on it.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub(super) struct LoadedModule {
     pub(super) path: PathBuf,
     /// The index of each task in `info.tasks`, by its name.
     pub(super) task_index: HashMap<String, usize>,
+    /// The limits of each task in `info.tasks`.
+    pub(super) limits: Vec<AttemptLimits>,
     pub(super) prepared: PreparedModule,
     pub(super) entry: Entry,
 }
@@ -67,6 +69,11 @@ impl Module {
     /// The task of that name.
     pub fn task(&self, name: &str) -> Option<&TaskInfo> {
         self.0.task_index.get(name).map(|index| &self.0.info.tasks[*index])
+    }
+
+    /// The limits of an attempt of the task of that name.
+    pub(super) fn limits(&self, task: &str) -> Option<&AttemptLimits> {
+        self.0.task_index.get(task).map(|index| &self.0.limits[*index])
     }
 
     /// Whether its tasks are the functions of a plain component, whose names nobody chose as names of tasks.

@@ -1,7 +1,7 @@
 //! The output of a running attempt: log lines, printed lines, progress.
 //!
-//! The guest's streams and its log share one limit, and both are searched for the reason of a trap.
-//! Invariants: an attempt reports at most `log_max` bytes, counting the overhead of each line, and
+//! Both the guest's streams and its log are searched for the reason of a trap.
+//! Invariants: an attempt reports at most the bytes of its limits, counting the overhead of each line, and
 //! at most one progress per [`PROGRESS_INTERVAL`] and one before each line, so that the order is kept.
 //! Secrets are masked before anything is cut, kept or reported.
 
@@ -17,7 +17,7 @@ use super::{
     last_error::LastError,
     reach::{Mask, MaskedStream},
 };
-use crate::task::{LogLevel, Progress, Report};
+use crate::task::{AttemptLimits, LimitKind, LogLevel, Progress, Report};
 
 /// Maximum log line in bytes; longer ones are cut.
 const LINE_MAX: usize = 16 << 10;
@@ -30,10 +30,32 @@ const HINTS_MAX: usize = 8;
 /// Minimum interval between two progress reports. The last one is always reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The attempt logged and printed more than `log_max` bytes.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("too much output")]
-pub(super) struct OutputLimit;
+/// The attempt logged or printed more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} more than {}", if *kind == LimitKind::Log { "logged" } else { "printed" }, kind.show(*max))]
+pub(super) struct OutputLimit {
+    /// [`LimitKind::Log`] or [`LimitKind::Output`].
+    pub(super) kind: LimitKind,
+    pub(super) max: u64,
+}
+
+/// What is left of a limit.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    limit: OutputLimit,
+    left: u64,
+}
+
+impl Allowance {
+    fn new(kind: LimitKind) -> Self {
+        Self { limit: OutputLimit { kind, max: 0 }, left: 0 }
+    }
+
+    fn reset(&mut self, limits: &AttemptLimits) {
+        self.limit.max = limits.get(self.limit.kind);
+        self.left = self.limit.max;
+    }
+}
 
 /// A standard stream of the guest.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +79,10 @@ impl Stream {
 pub(super) struct Output {
     reports: Arc<dyn Reports>,
     attempt: AttemptId,
-    log_max: usize,
-    remaining: usize,
-    is_over_limit: bool,
+    log: Allowance,
+    printed: Allowance,
+    /// The limit that the attempt has exceeded.
+    exceeded: Option<OutputLimit>,
     /// Incomplete lines of stdout and stderr.
     incomplete: [Vec<u8>; 2],
     /// What is masked, and the ends of stdout and stderr that may be the start of it.
@@ -68,7 +91,7 @@ pub(super) struct Output {
     last_error: LastError,
     /// What the attempt was refused, and the limit of the network that it exceeded.
     hints: Vec<String>,
-    excess: Option<String>,
+    excess: Option<(LimitKind, String)>,
     /// Whether the attempt runs: what others report later is not its output.
     is_running: bool,
     progress: Option<Progress>,
@@ -76,14 +99,14 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Creates an output that sends to `reports`, at most `log_max` bytes for each attempt.
-    pub(super) fn new(reports: Arc<dyn Reports>, log_max: usize) -> Self {
+    /// Creates an output that sends to `reports`.
+    pub(super) fn new(reports: Arc<dyn Reports>) -> Self {
         Self {
             reports,
             attempt: AttemptId(0),
-            log_max,
-            remaining: 0,
-            is_over_limit: false,
+            log: Allowance::new(LimitKind::Log),
+            printed: Allowance::new(LimitKind::Output),
+            exceeded: None,
             incomplete: [Vec::new(), Vec::new()],
             mask: None,
             masked: [MaskedStream::default(), MaskedStream::default()],
@@ -97,10 +120,11 @@ impl Output {
     }
 
     /// Resets the output for the next attempt, in whose output `mask` is masked.
-    pub(super) fn begin(&mut self, attempt: AttemptId, mask: Option<&Arc<Mask>>) {
+    pub(super) fn begin(&mut self, attempt: AttemptId, limits: &AttemptLimits, mask: Option<&Arc<Mask>>) {
         self.attempt = attempt;
-        self.remaining = self.log_max;
-        self.is_over_limit = false;
+        self.log.reset(limits);
+        self.printed.reset(limits);
+        self.exceeded = None;
         self.incomplete.iter_mut().for_each(Vec::clear);
         if self.mask.is_some() {
             self.masked = [MaskedStream::default(), MaskedStream::default()];
@@ -125,7 +149,7 @@ impl Output {
             let rest = mem::take(&mut self.incomplete[stream as usize]);
             if !rest.is_empty() {
                 // The attempt has ended, so exceeding the limit has no effect.
-                let _ = self.line(stream.level(), &String::from_utf8_lossy(&rest));
+                let _ = self.line(LimitKind::Output, stream.level(), &String::from_utf8_lossy(&rest));
             }
         }
         self.report_progress();
@@ -137,9 +161,9 @@ impl Output {
         }
     }
 
-    /// Whether the attempt has exceeded its limit.
-    pub(super) fn is_over_limit(&self) -> bool {
-        self.is_over_limit
+    /// The limit that the attempt has exceeded.
+    pub(super) fn exceeded(&self) -> Option<OutputLimit> {
+        self.exceeded
     }
 
     /// Logs `message`.
@@ -148,8 +172,8 @@ impl Output {
     /// [`OutputLimit`] if the attempt exceeds its limit.
     pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), OutputLimit> {
         match &self.mask {
-            Some(mask) => self.line(level, &Arc::clone(mask).text(message)),
-            None => self.line(level, message),
+            Some(mask) => self.line(LimitKind::Log, level, &Arc::clone(mask).text(message)),
+            None => self.line(LimitKind::Log, level, message),
         }
     }
 
@@ -164,9 +188,9 @@ impl Output {
     }
 
     /// Logs that the attempt exceeded a limit of the network, unless it has ended.
-    pub(super) fn add_excess(&mut self, attempt: AttemptId, excess: &str) {
+    pub(super) fn add_excess(&mut self, attempt: AttemptId, kind: LimitKind, excess: &str) {
         if self.excess.is_none() && self.is_running && self.attempt == attempt {
-            self.excess = Some(excess.to_owned());
+            self.excess = Some((kind, excess.to_owned()));
             let _ = self.log(LogLevel::Warn, excess);
         }
     }
@@ -177,8 +201,8 @@ impl Output {
     }
 
     /// The limit of the network that the attempt exceeded.
-    pub(super) fn excess(&self) -> Option<&str> {
-        self.excess.as_deref()
+    pub(super) fn excess(&self) -> Option<&(LimitKind, String)> {
+        self.excess.as_ref()
     }
 
     /// Buffers printed `bytes`, and logs complete lines.
@@ -201,7 +225,7 @@ impl Output {
             line.extend_from_slice(&piece[..piece.len().min(LINE_MAX)]);
             if piece.ends_with(b"\n") || line.len() >= LINE_MAX {
                 let line = mem::take(line);
-                self.line(stream.level(), &String::from_utf8_lossy(&line))?;
+                self.line(LimitKind::Output, stream.level(), &String::from_utf8_lossy(&line))?;
             }
         }
         Ok(())
@@ -220,14 +244,15 @@ impl Output {
         self.reports.report(self.attempt, Report::Progress(progress));
     }
 
-    fn line(&mut self, level: LogLevel, text: &str) -> Result<(), OutputLimit> {
+    /// Reports a line, which counts for the limit of this kind.
+    fn line(&mut self, kind: LimitKind, level: LogLevel, text: &str) -> Result<(), OutputLimit> {
         let message = cut(text.trim_end_matches(['\n', '\r']), LINE_MAX);
-        let size = message.len() + LINE_OVERHEAD;
-        if self.is_over_limit || size > self.remaining {
-            self.is_over_limit = true;
-            return Err(OutputLimit);
+        let size = (message.len() + LINE_OVERHEAD) as u64;
+        let allowance = if kind == LimitKind::Log { &mut self.log } else { &mut self.printed };
+        if self.exceeded.is_some() || size > allowance.left {
+            return Err(*self.exceeded.get_or_insert(allowance.limit));
         }
-        self.remaining -= size;
+        allowance.left -= size;
         if level == LogLevel::Error {
             self.last_error.add_error(&message);
         } else {
@@ -258,10 +283,14 @@ mod tests {
     use super::*;
     use crate::runtime::fixtures::RecordedReports;
 
+    fn limits(max: usize) -> AttemptLimits {
+        AttemptLimits::default().with(LimitKind::Log, max as u64).with(LimitKind::Output, max as u64)
+    }
+
     fn output(max: usize) -> (Output, Arc<RecordedReports>) {
         let recorded = Arc::new(RecordedReports::default());
-        let mut output = Output::new(recorded.clone(), max);
-        output.begin(AttemptId(1), None);
+        let mut output = Output::new(recorded.clone());
+        output.begin(AttemptId(1), &limits(max), None);
         (output, recorded)
     }
 
@@ -287,13 +316,19 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_counts_empty_lines_and_applies_to_each_attempt() {
-        let (mut output, recorded) = output(3 * LINE_OVERHEAD);
+    fn a_limit_counts_empty_lines_and_applies_to_each_attempt() {
+        let max = 3 * LINE_OVERHEAD;
+        let (mut output, recorded) = output(max);
+        assert!(output.log(LogLevel::Info, "").is_ok(), "the log has a limit of its own");
         assert!(output.print(Stream::Stdout, b"\n\n\n\n").is_err());
-        assert!(output.log(LogLevel::Info, "").is_err() && output.is_over_limit());
-        assert_eq!(recorded.take().len(), 3);
-        output.begin(AttemptId(2), None);
-        assert!(output.log(LogLevel::Info, "").is_ok() && !output.is_over_limit());
+        let printed = OutputLimit { kind: LimitKind::Output, max: max as u64 };
+        assert_eq!((output.log(LogLevel::Info, ""), output.exceeded()), (Err(printed), Some(printed)));
+        assert_eq!(printed.to_string(), "printed more than 96 bytes");
+        assert_eq!(recorded.take().len(), 4);
+        output.begin(AttemptId(2), &limits(max), None);
+        assert!(output.log(LogLevel::Info, "").is_ok() && output.exceeded().is_none());
+        let logged = output.log(LogLevel::Info, &"x".repeat(max)).expect_err("too much");
+        assert_eq!(logged.to_string(), "logged more than 96 bytes");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     nearest::did_you_mean,
-    task::{Policy, ScheduleSpec, TaskInfo, UngrantedTask},
+    task::{AttemptLimits, LimitKind, Policy, ScheduleSpec, TaskInfo, TaskLimits, UngrantedTask},
 };
 
 /// What the operator sets for a task, or for all tasks of a module.
@@ -21,6 +21,7 @@ pub struct TaskSettings {
     policy: Policy,
     schedule: Option<ScheduleSpec>,
     needs: Option<Vec<Need>>,
+    limits: TaskLimits,
 }
 
 /// A key of [`TaskSettings`] with a wrong value, or a key that does not exist.
@@ -35,7 +36,7 @@ pub struct SettingError {
 
 impl TaskSettings {
     /// The keys that a module can set for all of its tasks.
-    pub const MODULE_KEYS: [&'static str; 7] = POLICY_KEYS;
+    pub const MODULE_KEYS: [&'static str; 17] = POLICY_KEYS;
     /// The keys that only a task can set, as they schedule it.
     pub const SCHEDULE_KEYS: [&'static str; 6] = SCHEDULE_KEYS;
 
@@ -63,6 +64,7 @@ impl TaskSettings {
             settings.policy = settings.policy.or(&read.policy);
             settings.schedule = settings.schedule.or(read.schedule);
             settings.needs = settings.needs.or(read.needs);
+            read.limits.iter().for_each(|(kind, limit)| settings.limits.set(kind, limit));
         }
         if errors.is_empty() { Ok(settings) } else { Err(errors) }
     }
@@ -100,27 +102,54 @@ impl PolicyTable {
         self.settings.entry(module.to_owned()).or_default().insert(task.map(str::to_owned), settings);
     }
 
-    /// Applies the settings to the tasks of a module. Returns the names with settings that are no task of it.
-    pub(super) fn apply(&self, module: &str, tasks: &mut [TaskInfo]) -> Vec<String> {
-        let Some(settings) = self.settings.get(module) else { return Vec::new() };
+    /// The largest memory that an attempt of any task may have, in bytes.
+    pub(super) fn memory_max(&self, worker: &AttemptLimits) -> u64 {
+        let settings = self.settings.values().flat_map(BTreeMap::values);
+        let limits = settings.filter_map(|settings| settings.limits.get(LimitKind::Memory));
+        limits.fold(worker.get(LimitKind::Memory), u64::max)
+    }
+
+    /// Applies the settings to the tasks of a module, and the limits of the worker. Returns the names with settings
+    /// that are no task of it.
+    pub(super) fn apply(&self, module: &str, worker: &AttemptLimits, tasks: &mut [TaskInfo]) -> Vec<String> {
+        let none = BTreeMap::new();
+        let settings = self.settings.get(module).unwrap_or(&none);
         let short_names: BTreeMap<String, String> =
             tasks.iter().filter_map(|task| Some((task.full_name.clone()?, task.name.clone()))).collect();
         for task in &mut *tasks {
-            if let Some(settings) = settings.get(&None) {
-                settings.apply(task);
-            }
+            let of_module = settings.get(&None);
             // A function of a plain component is one task with two names, and is scheduled under one of them.
             let other_name = task.full_name.as_ref().or_else(|| short_names.get(&task.name)).cloned();
-            if let Some(settings) = other_name.and_then(|name| settings.get(&Some(name))) {
-                settings.apply_policy(task);
-            }
+            let of_other_name = other_name.and_then(|name| settings.get(&Some(name)));
             // The task's own come last, so that they replace those of its module.
-            if let Some(settings) = settings.get(&Some(task.name.clone())) {
-                settings.apply(task);
+            let own = settings.get(&Some(task.name.clone()));
+            of_module.inspect(|settings| settings.apply(task));
+            of_other_name.inspect(|settings| settings.apply_policy(task));
+            own.inspect(|settings| settings.apply(task));
+            let mut limits = TaskLimits::default();
+            for settings in [of_module, of_other_name, own].into_iter().flatten() {
+                settings.limits.iter().for_each(|(kind, limit)| limits.set(kind, limit));
             }
+            apply_limits(task, worker, &limits);
         }
         let is_unknown = |name: &&String| !tasks.iter().any(|task| task.name == **name);
         settings.keys().flatten().filter(is_unknown).cloned().collect()
+    }
+}
+
+/// Limits a task to what it declares, and at most to what the operator sets for it or else for the worker.
+fn apply_limits(task: &mut TaskInfo, worker: &AttemptLimits, operators: &TaskLimits) {
+    let declared = std::mem::take(&mut task.limits);
+    for kind in LimitKind::ALL {
+        let max = operators.get(kind).unwrap_or_else(|| worker.get(kind));
+        let limit = declared.get(kind).map_or(max, |declared| declared.min(max));
+        if let Some(beyond) = declared.get(kind).filter(|declared| *declared > max) {
+            let (beyond, max) = (kind.show(beyond), kind.show(max));
+            task.warnings.push(format!("{kind} is {beyond}, and this worker allows {max}: see {}", kind.option()));
+        }
+        if limit != worker.get(kind) {
+            task.limits.set(kind, limit);
+        }
     }
 }
 
@@ -153,6 +182,7 @@ mod tests {
             documentation: String::new(),
             schema: Json::empty_object(),
             policy: Policy { max_retries: Some(1), timeout: Some(Duration::from_secs(1)), ..Policy::default() },
+            limits: TaskLimits::default(),
             schedule: None,
             needs: vec!["tcp:db:1".into()],
             warnings: Vec::new(),
@@ -174,14 +204,40 @@ mod tests {
         );
         table.set("m", Some("gone"), TaskSettings::default());
         let mut tasks = [task("a"), task("b")];
-        assert_eq!(table.apply("m", &mut tasks), ["gone"]);
+        let worker = AttemptLimits::default();
+        assert_eq!(table.apply("m", &worker, &mut tasks), ["gone"]);
         let [a, b] = &tasks;
         assert_eq!((a.policy.timeout, b.policy.timeout), (Some(Duration::from_secs(9)), Some(Duration::from_secs(5))));
         assert_eq!((a.policy.priority, a.policy.max_retries), (Some(TaskPriority::Low), Some(1)));
         assert_eq!((a.schedule.is_some(), b.schedule.is_some()), (true, false));
         assert_eq!((a.needs.as_slice(), b.needs.len()), (&["env:KEY".to_owned()][..], 0));
         let mut others = [task("a")];
-        assert!(table.apply("n", &mut others).is_empty() && others == [task("a")]);
+        assert!(table.apply("n", &worker, &mut others).is_empty() && others == [task("a")]);
+    }
+
+    #[test]
+    fn a_task_gets_what_it_declares_and_at_most_what_the_operator_allows() {
+        let worker = AttemptLimits::default().with(LimitKind::Memory, 100 << 20).with(LimitKind::Log, 1000);
+        let declare = |kind, limit| {
+            let mut task = task("a");
+            task.limits.set(kind, limit);
+            task
+        };
+        let mut tasks = [declare(LimitKind::Memory, 10 << 20), declare(LimitKind::Memory, 200 << 20)];
+        assert!(PolicyTable::default().apply("m", &worker, &mut tasks).is_empty());
+        assert_eq!((tasks[0].limits.get(LimitKind::Memory), tasks[0].warnings.len()), (Some(10 << 20), 0));
+        assert!(tasks[1].limits.is_empty());
+        assert_eq!(tasks[1].warnings, ["max_memory is 200 MiB, and this worker allows 100 MiB: see --max-memory"]);
+        let mut table = PolicyTable::default();
+        table.set("m", None, settings(r#"{"max_memory": "150MiB", "max_log": 10}"#).expect("settings"));
+        table.set("m", Some("a"), settings(r#"{"max_log": 20}"#).expect("settings"));
+        assert_eq!(table.memory_max(&worker), 150 << 20);
+        let mut tasks = [declare(LimitKind::Memory, 200 << 20), task("b")];
+        table.apply("m", &worker, &mut tasks);
+        let [a, b] = tasks.map(|task| LimitKind::ALL.map(|kind| task.limits.get(kind)));
+        let [log, memory] = [LimitKind::Log, LimitKind::Memory].map(|kind| kind.index().expect("a known kind"));
+        assert_eq!((a[memory], a[log]), (Some(150 << 20), Some(20)));
+        assert_eq!((b[memory], b[log]), (Some(150 << 20), Some(10)));
     }
 
     #[test]

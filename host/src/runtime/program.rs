@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     json::Json,
-    task::{ErrorKind, Failure, Policy, TaskInfo, TaskName},
+    task::{ErrorKind, Failure, Policy, TaskInfo, TaskLimits, TaskName},
 };
 
 /// The interface that a `wasi:cli/command` component exports.
@@ -74,6 +74,7 @@ pub(super) fn task(path: &Path) -> Result<TaskInfo, ModuleError> {
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy::default(),
+        limits: TaskLimits::default(),
         schedule: None,
         needs: Vec::new(),
         warnings: Vec::new(),

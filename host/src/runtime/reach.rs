@@ -24,7 +24,7 @@ use std::{
 use tokio::runtime::Handle;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
-pub use self::network::{NetworkLimits, NetworkUsage};
+pub use self::network::{NetworkTimeouts, NetworkUsage};
 pub(super) use self::{
     http::HttpState,
     io::IoRuntime,
@@ -38,6 +38,7 @@ use super::{
     grants::{DirAccess, DirGrant, Grants},
     output::Output,
 };
+use crate::task::AttemptLimits;
 
 /// Maximum handles of a guest that has files or connections, as each may take a file descriptor of this process, or
 /// that imports `wasi:http`, as each may take tens of kilobytes.
@@ -47,7 +48,7 @@ const IO_HANDLES_MAX: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Reach {
     grants: Arc<Grants>,
-    limits: NetworkLimits,
+    timeouts: NetworkTimeouts,
     mask: Option<Arc<Mask>>,
     /// The runtime in which attempts wait, if they may have files or connections.
     io: Option<Handle>,
@@ -66,18 +67,18 @@ pub struct FolderUnavailable {
 impl Reach {
     /// No reach at all.
     pub(super) fn none() -> Self {
-        let limits = NetworkLimits::default();
-        Self { grants: Arc::default(), limits, mask: None, io: None, handles_max: HANDLES_MAX }
+        let timeouts = NetworkTimeouts::default();
+        Self { grants: Arc::default(), timeouts, mask: None, io: None, handles_max: HANDLES_MAX }
     }
 
     /// The reach of a module with these grants, which imports these interfaces.
     ///
     /// # Errors
     /// [`FolderUnavailable`] if a folder cannot be opened.
-    pub(super) fn new(grants: Arc<Grants>, limits: NetworkLimits) -> Result<Self, FolderUnavailable> {
+    pub(super) fn new(grants: Arc<Grants>, timeouts: NetworkTimeouts) -> Result<Self, FolderUnavailable> {
         grants.dirs.iter().try_for_each(|dir| std::fs::read_dir(&dir.host).map(drop).map_err(unavailable(dir)))?;
         let mask = Mask::new(grants.secrets.iter().map(|secret| &secret.value)).map(Arc::new);
-        Ok(Self { grants, limits, mask, io: None, handles_max: HANDLES_MAX })
+        Ok(Self { grants, timeouts, mask, io: None, handles_max: HANDLES_MAX })
     }
 
     /// Sets up the runtime in which attempts wait, if a module with these imports can use the grants.
@@ -147,8 +148,13 @@ impl Reach {
     }
 
     /// The network of an attempt.
-    pub(super) fn network(&self, attempt: AttemptId, output: Arc<Mutex<Output>>) -> Arc<Network> {
-        Arc::new(Network::new(Arc::clone(&self.grants), self.limits.clone(), attempt, output))
+    pub(super) fn network(
+        &self,
+        attempt: AttemptId,
+        limits: &AttemptLimits,
+        output: Arc<Mutex<Output>>,
+    ) -> Arc<Network> {
+        Arc::new(Network::new(Arc::clone(&self.grants), self.timeouts.clone(), *limits, attempt, output))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     clock::Now,
     json::Json,
     system,
-    task::{ErrorKind, Failure, Outcome, TaskId, Usage},
+    task::{ErrorKind, Failure, LimitKind, Outcome, TaskId, Usage},
 };
 
 /// One attempt to run.
@@ -68,8 +68,8 @@ pub(super) const ADDRESS_SPACE_LATER: usize = 160 << 20;
 /// Timeout for creating a trial sandbox.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs one attempt at a time. It blocks, so use it on its own thread with a stack of at least 2 MiB, not in async
-/// code.
+/// Runs one attempt at a time. It blocks, so use it on its own thread with a stack of
+/// [`Runtime::thread_stack`](super::Runtime::thread_stack), not in async code.
 pub struct Slot {
     shared: Arc<SlotShared>,
     tokio: TokioRuntime,
@@ -119,7 +119,7 @@ pub(super) struct CallEnd<R> {
 
 impl Slot {
     pub(super) fn new(config: &Arc<RuntimeConfig>, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
-        let output = Arc::new(Mutex::new(Output::new(reports, config.log_max)));
+        let output = Arc::new(Mutex::new(Output::new(reports)));
         let shared = SlotShared { config: Arc::clone(config), timer: watchdog.timer(), output };
         Self { shared: Arc::new(shared), tokio: TokioRuntime::new(), previous_store: None }
     }
@@ -141,29 +141,31 @@ impl Slot {
     /// # Errors
     /// [`NoSandbox`] if this host lacks memory for it. Run it elsewhere, or try again later.
     pub fn try_run(&mut self, module: &Module, call: &Invocation<'_>) -> Result<AttemptResult, NoSandbox> {
-        if module.task(call.name).is_none() {
+        let Some(&limits) = module.limits(call.name) else {
             let message = format!("the module {} has no task '{}'", module.info().name, call.name);
             return Ok(Failure::new(ErrorKind::NotFound, message).into());
-        }
+        };
+        let timeout = limits.time(LimitKind::Timeout).map_or(call.timeout, |max| call.timeout.min(max));
         self.check_address_space().map_err(|why| no_sandbox(why, None))?;
         let now = Now::read();
         let context = Arc::new(Context {
             task_id: call.task_id.to_string(),
             name: call.name.to_owned(),
             attempt: call.attempt,
-            deadline_ms: u64::try_from((now.wall + call.timeout).micros() / 1000).unwrap_or(0),
+            deadline_ms: u64::try_from((now.wall + timeout).micros() / 1000).unwrap_or(0),
             metadata: call.metadata.to_owned(),
         });
         let info = AttemptInfo {
             id: call.id,
             task_id: call.task_id.clone(),
-            deadline: now.mono + call.timeout,
+            deadline: now.mono + timeout,
             context: Arc::clone(&context),
+            limits,
         };
         let CallEnd { result, has_started, reason, times, mut store } = self.call_entry(module, call, &context, info);
         let error = result.as_ref().err().filter(|_| reason.is_none());
         let missing = error.and_then(|error| ending::missing_resource(error, store.data(), has_started));
-        let ended = ending::attempt_result(result, reason, store.data_mut(), call.timeout);
+        let ended = ending::attempt_result(result, reason, store.data_mut(), timeout);
         match (missing, ended) {
             (Some(why), AttemptResult { outcome: Outcome::Failure(failure), .. }) => {
                 // Dropped immediately, so that others can use its memory.
@@ -191,7 +193,7 @@ impl Slot {
             Entry::Contract(contract) => self.call(prepared, info, contract.run(call, context)),
             Entry::Functions(functions) => self.call(prepared, info, functions.call(call)),
             Entry::Program(program) => {
-                let stdout_max = self.shared.config.result_max;
+                let stdout_max = info.limits.size(LimitKind::Result);
                 self.call(prepared, info, program.run(call, stdout_max))
             }
         }
@@ -229,7 +231,7 @@ impl Slot {
 
     /// Creates a sandbox without calling a function in it.
     pub(super) fn set_up(&mut self, prepared: &PreparedModule) -> (wasmtime::Result<()>, Store<Attempt>) {
-        let info = AttemptInfo::without_task(Now::read().mono + TRIAL_TIMEOUT);
+        let info = AttemptInfo::without_task(Now::read().mono + TRIAL_TIMEOUT, self.shared.config.limits);
         let end = self.call(prepared, info, Instantiate(prepared));
         (end.result, end.store)
     }
@@ -248,11 +250,13 @@ impl Slot {
         call: C,
     ) -> CallEnd<C::Output> {
         self.clear();
-        let (id, deadline) = (info.id, info.deadline);
+        let AttemptInfo { id, deadline, limits, .. } = info;
+        let cpu_time_max = limits.time(LimitKind::CpuTime);
         let mut store = store(prepared, Attempt::new(&self.shared, info, &prepared.reach));
-        self.shared.with_output(|output| output.begin(id, prepared.reach.mask()));
-        let guard = self.shared.timer.begin(id, deadline);
-        let clock = UsageClock::start(prepared.mode == CallMode::Async, &prepared.takes_long);
+        self.shared.with_output(|output| output.begin(id, &limits, prepared.reach.mask()));
+        let guard = self.shared.timer.begin(id, deadline, cpu_time_max);
+        let is_measured = prepared.mode == CallMode::Async || cpu_time_max.is_some();
+        let clock = UsageClock::start(is_measured, &prepared.takes_long);
         let mut start = FunctionStart::default();
         let result = match prepared.mode {
             CallMode::Sync => call.call(&mut store, &mut start),
@@ -261,7 +265,9 @@ impl Slot {
                 call.call(&mut store, &mut start)
             }
             CallMode::Async => {
-                let call = until_expired(&self.shared.timer, call.call_async(&mut store, &mut start));
+                let host_time_max = limits.time(LimitKind::HostTime);
+                let call = call.call_async(&mut store, &mut start);
+                let call = until_expired(&self.shared.timer, host_time_max, call);
                 match prepared.reach.io() {
                     Some(io) => io.block_on(call),
                     None => self.tokio.get().block_on(call),

@@ -10,11 +10,11 @@ use std::{
 
 use super::{
     AttemptId, AttemptResult, Catalog, Invocation, Reports, RuntimeConfig, Slot, SourceError, Stopper, expand,
-    fixtures::{ATTEMPT, Fixture, Guest, Imports, METADATA, PRINT, SLEEP, TestDir, failure, run},
+    fixtures::{ATTEMPT, Fixture, Guest, Imports, METADATA, PRINT, SLEEP, TestDir, failure, limited, run},
 };
 use crate::{
     json::Json,
-    task::{ErrorKind, FollowUp, Outcome, Policy, Report, TaskId},
+    task::{ErrorKind, FollowUp, LimitKind, Outcome, Policy, Report, TaskId},
 };
 
 /// Never returns.
@@ -127,7 +127,7 @@ fn stopping_another_attempt_does_nothing() {
 
 #[test]
 fn memory_beyond_the_limit_is_refused() {
-    let mut fixture = Fixture::with(RuntimeConfig { memory_max: 1 << 20, ..RuntimeConfig::default() });
+    let mut fixture = Fixture::with(limited(LimitKind::Memory, 1 << 20));
     let grow = "(loop $again (br_if $again (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)";
     let failure = fixture.fail(&Guest::with_run(grow));
     assert_eq!(failure.kind, ErrorKind::OutOfMemory);
@@ -159,22 +159,22 @@ fn a_result_must_be_one_json_document() {
     assert!(broken.message.starts_with("the module returned no JSON document: not a JSON document"), "{broken:?}");
     let nan = fixture.fail(&Guest::with_run("(call $ok (i32.const 102) (i32.const 3))"));
     assert!(nan.message.ends_with("JSON has no NaN or Infinity: send null or a string instead"));
-    let mut small = Fixture::with(RuntimeConfig { result_max: 1, ..RuntimeConfig::default() });
+    let mut small = Fixture::with(limited(LimitKind::Result, 1));
     let large = small.fail(&Guest::default());
-    assert_eq!(large.kind, ErrorKind::OutputLimit);
+    assert_eq!(large.kind, ErrorKind::ResultLimit);
     assert_eq!(large.message, "returned a result of 2 bytes: the limit is 1 bytes");
 }
 
 #[test]
 fn a_result_beyond_the_hostcall_limit_is_too_large() {
     // The second exceeds what one call may pass to the host; the message is almost the same.
-    let config = RuntimeConfig { result_max: 1 << 20, ..RuntimeConfig::default() };
+    let config = limited(LimitKind::Result, 1 << 20);
     let mut fixture = Fixture::with(config);
     for (bytes, words) in [(1_100_000, "returned a result of 1 MiB"), (3 << 20, "returned a result of more than 2 MiB")]
     {
         let run = format!("(call $ok (i32.const 4096) (i32.const {bytes}))");
         let large = fixture.fail(&Guest { pages: 64, ..Guest::with_run(run.leak()) });
-        assert_eq!(large.kind, ErrorKind::OutputLimit, "{large:?}");
+        assert_eq!(large.kind, ErrorKind::ResultLimit, "{large:?}");
         assert_eq!(large.message, format!("{words}: the limit is 1 MiB"));
     }
 }
@@ -243,13 +243,10 @@ fn a_guest_gets_the_metadata_of_its_invocation() {
 
 #[test]
 fn infinite_logging_is_stopped() {
-    let mut fixture = Fixture::with(RuntimeConfig { log_max: 1000, ..RuntimeConfig::default() });
+    let mut fixture = Fixture::with(limited(LimitKind::Log, 1000));
     let flood = "(loop $again (call $log (i32.const 2) (i32.const 96) (i32.const 2)) (br $again)) (unreachable)";
     let failure = fixture.fail(&Guest::with_run(flood));
-    assert_eq!(
-        (failure.kind, failure.message.as_str()),
-        (ErrorKind::OutputLimit, "logged and printed more than 1000 bytes")
-    );
+    assert_eq!((failure.kind, failure.message.as_str()), (ErrorKind::LogLimit, "logged more than 1000 bytes"));
     assert_eq!(fixture.take_reports().len(), 1000 / (2 + 32));
 }
 
@@ -298,7 +295,7 @@ fn follow_up_tasks_are_part_of_the_outcome() {
 
 #[test]
 fn loading_has_the_same_limits_as_running() {
-    let limits = RuntimeConfig { memory_max: 1 << 20, ..RuntimeConfig::default() };
+    let limits = limited(LimitKind::Memory, 1 << 20);
     let hasty = Fixture::with(RuntimeConfig { register_timeout: Duration::from_millis(50), ..limits.clone() });
     let fixture = Fixture::with(limits);
     let refused = |fixture: &Fixture, guest: &Guest| {
@@ -312,6 +309,78 @@ fn loading_has_the_same_limits_as_running() {
     assert!(hog.ends_with("out of memory: using 0 bytes, requested 1 MiB more, limit 1 MiB"), "{hog}");
     let traps = refused(&fixture, &Guest { more: "(func $trap (unreachable)) (start $trap)", ..Guest::default() });
     assert!(traps.contains("failed while it registered its tasks: wasm trap: unreachable"), "{traps}");
+}
+
+#[test]
+fn a_task_is_limited_to_what_it_declares() {
+    let mut fixture = Fixture::new();
+    let log = "(call $log (i32.const 2) (i32.const 96) (i32.const 2)) (call $log (i32.const 2) (i32.const 96) (i32.const 2)) (unreachable)";
+    let print = "(call $write (call $stderr) (i32.const 106) (i32.const 30) (i32.const 64)) (unreachable)";
+    let a_day = "(call $block (call $subscribe (i64.const 86400000000000))) (unreachable)";
+    let three_waits = "(call $block (call $subscribe (i64.const 30000000)))
+      (call $block (call $subscribe (i64.const 30000000)))
+      (call $block (call $subscribe (i64.const 30000000))) (unreachable)";
+    let grow = "(if (i32.eq (memory.grow (i32.const 40)) (i32.const -1)) (then (unreachable))) (unreachable)";
+    let large = "(call $ok (i32.const 4096) (i32.const 1100000))";
+    let plain = Guest::default;
+    let cases = [
+        (r#"{\"max_cpu_time\": 0.05}"#, plain(), SPIN, "cpu-time-limit: used more than 0.05s of CPU time"),
+        (
+            r#"{\"max_cpu_time\": 0.05}"#,
+            Guest { imports: SLEEP, ..plain() },
+            SPIN,
+            "cpu-time-limit: used more than 0.05s of CPU time",
+        ),
+        (
+            r#"{\"max_host_time\": 0.05}"#,
+            Guest { imports: SLEEP, ..plain() },
+            a_day,
+            "host-time-limit: waited more than 0.05s in calls of the host",
+        ),
+        (
+            r#"{\"max_host_time\": \"70ms\"}"#,
+            Guest { imports: SLEEP, ..plain() },
+            three_waits,
+            "host-time-limit: waited more than 0.07s in calls of the host",
+        ),
+        (r#"{\"max_timeout\": 0.05}"#, plain(), SPIN, "timeout: Task timed out after 0.05s"),
+        (
+            r#"{\"max_memory\": \"2MiB\"}"#,
+            plain(),
+            grow,
+            "out-of-memory: out of memory: using 64 KiB, requested 2.5 MiB more, limit 2 MiB",
+        ),
+        (r#"{\"max_log\": 60}"#, plain(), log, "log-limit: logged more than 60 bytes"),
+        (
+            r#"{\"max_output\": 60}"#,
+            Guest { imports: PRINT, ..plain() },
+            print,
+            "output-limit: printed more than 60 bytes",
+        ),
+        (
+            r#"{\"max_result\": \"1MiB\"}"#,
+            Guest { pages: 64, ..plain() },
+            large,
+            "result-limit: returned a result of 1 MiB: the limit is 1 MiB",
+        ),
+    ];
+    for (policy, guest, run, expected) in cases {
+        let failure = fixture.fail(&Guest { policy, ..Guest { run, ..guest } });
+        let first = failure.message.lines().next().unwrap_or_default();
+        assert_eq!(format!("{}: {first}", failure.kind), expected, "{policy}");
+    }
+}
+
+#[test]
+fn waiting_takes_no_cpu_time_and_computing_no_host_time() {
+    let mut fixture = Fixture::new();
+    let wait = "(call $block (call $subscribe (i64.const 60000000))) (call $ok (i32.const 96) (i32.const 2))";
+    let policy = r#"{\"max_cpu_time\": 0.03}"#;
+    let module = fixture.load(&Guest { imports: SLEEP, policy, ..Guest::with_run(wait) });
+    assert!(succeeds(&fixture.run(&module)));
+    let policy = r#"{\"max_host_time\": 0.02, \"max_cpu_time\": 0.06}"#;
+    let failure = fixture.fail(&Guest { imports: SLEEP, policy, ..Guest::with_run(SPIN) });
+    assert_eq!(failure.kind, ErrorKind::CpuTimeLimit);
 }
 
 #[test]

@@ -48,9 +48,9 @@ pub(super) struct Times {
 }
 
 impl<'a> UsageClock<'a> {
-    /// Starts the clocks. The CPU time of an attempt that `can_wait` is always measured.
-    pub(super) fn start(can_wait: bool, takes_long: &'a TakesLong) -> Self {
-        let is_measured = can_wait || takes_long.0.load(Relaxed);
+    /// Starts the clocks. The CPU time of an attempt that may be long without using it must be measured.
+    pub(super) fn start(must_measure: bool, takes_long: &'a TakesLong) -> Self {
+        let is_measured = must_measure || takes_long.0.load(Relaxed);
         Self { cpu: is_measured.then(thread_cpu_time), started: Instant::now(), takes_long }
     }
 

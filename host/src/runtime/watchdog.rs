@@ -12,14 +12,12 @@
 //! attempt under one lock.
 
 use std::{
-    fmt,
-    future::poll_fn,
-    io, mem,
+    fmt, io, mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
-    task::Poll,
+    task::{Context, Poll},
     thread::{self, Thread},
     time::Duration,
 };
@@ -27,7 +25,7 @@ use std::{
 use futures::task::AtomicWaker;
 use wasmtime::Engine;
 
-use super::AttemptId;
+use super::{AttemptId, cpu_clock::CpuClock};
 use crate::{
     clock::{Moment, Now},
     lock::lock,
@@ -39,11 +37,18 @@ const CANCEL_GRACE: Duration = Duration::from_millis(10);
 /// the guest may check its state just before it, and set its next epoch just after it.
 const EPOCH_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Minimum interval between two checks of the CPU time of an attempt, which may wait with little of it left.
+const CPU_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// The reason why the host ended an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndReason {
     /// Its deadline passed.
     TimedOut,
+    /// It used too much CPU time.
+    CpuTime,
+    /// It waited in calls of the host for too long.
+    HostTime,
     /// It was stopped by a [`Stopper`].
     Stopped,
 }
@@ -53,12 +58,40 @@ pub(super) enum EndReason {
 enum Phase {
     /// The slot runs nothing.
     Idle,
-    /// The attempt may run until its deadline.
-    Running { deadline: Moment },
+    /// The attempt may run until its deadline, or until it has used its CPU time.
+    Running { deadline: Moment, cpu: Option<CpuBudget> },
     /// The attempt was requested to end, and may do so until it expires.
     CancelRequested { reason: EndReason, expires_at: Moment },
     /// The attempt must end now.
     Expired { reason: EndReason },
+}
+
+/// The CPU time that an attempt may use.
+#[derive(Clone, Copy, Debug)]
+struct CpuBudget {
+    clock: CpuClock,
+    /// What the clock shows when it is used up.
+    end: Duration,
+    /// When it can be used up, if the thread runs all the time until then.
+    check_at: Moment,
+}
+
+impl CpuBudget {
+    /// The budget of an attempt that this thread runs from now on.
+    fn new(max: Duration) -> Option<Self> {
+        let clock = CpuClock::of_this_thread()?;
+        Some(Self { clock, end: clock.read()? + max, check_at: Now::read().mono + max })
+    }
+
+    /// Whether it is used up. Otherwise it is checked again when it can be.
+    fn is_used_up(&mut self, now: Moment) -> bool {
+        if self.check_at > now {
+            return false;
+        }
+        let left = self.clock.read().map_or(Duration::ZERO, |used| self.end.saturating_sub(used));
+        self.check_at = now + left.max(CPU_CHECK_INTERVAL);
+        left.is_zero()
+    }
 }
 
 struct Current {
@@ -79,10 +112,16 @@ impl AttemptTimer {
         lock(&self.current)
     }
 
-    /// Starts the time of `attempt`, which may run until `deadline`.
-    pub(super) fn begin(&self, attempt: AttemptId, deadline: Moment) -> AttemptGuard<'_> {
-        *self.lock() = Current { attempt, phase: Phase::Running { deadline } };
-        self.watchdog.wake_before(deadline);
+    /// Starts the time of `attempt`, which this thread may run until `deadline`, for `cpu_time_max` of CPU time.
+    pub(super) fn begin(
+        &self,
+        attempt: AttemptId,
+        deadline: Moment,
+        cpu_time_max: Option<Duration>,
+    ) -> AttemptGuard<'_> {
+        let cpu = cpu_time_max.and_then(CpuBudget::new);
+        *self.lock() = Current { attempt, phase: Phase::Running { deadline, cpu } };
+        self.watchdog.wake_before(cpu.map_or(deadline, |cpu| cpu.check_at.min(deadline)));
         AttemptGuard { timer: self, has_ended: false }
     }
 
@@ -96,22 +135,31 @@ impl AttemptTimer {
         matches!(self.lock().phase, Phase::Expired { .. })
     }
 
-    /// Waits until the attempt must end.
-    pub(super) async fn expired(&self) {
-        poll_fn(|context| {
-            self.waker.register(context.waker());
-            if self.is_expired() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Ready when the attempt must end.
+    pub(super) fn poll_expired(&self, context: &Context<'_>) -> Poll<()> {
+        self.waker.register(context.waker());
+        if self.is_expired() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The attempt must end now, unless it was requested to end before.
+    pub(super) fn expire(&self, reason: EndReason) {
+        let mut current = self.lock();
+        if let Phase::Running { .. } = current.phase {
+            current.phase = Phase::Expired { reason };
+        }
     }
 
     /// Moves the attempt to its next phase if that is due.
     fn check(&self, now: Moment) -> NextCheck {
         let mut current = self.lock();
-        if let Phase::Running { deadline } = current.phase
-            && deadline <= now
-        {
-            current.phase = Phase::CancelRequested { reason: EndReason::TimedOut, expires_at: deadline + CANCEL_GRACE };
+        if let Phase::Running { deadline, cpu } = &mut current.phase {
+            let deadline = *deadline;
+            if deadline <= now {
+                let expires_at = deadline + CANCEL_GRACE;
+                current.phase = Phase::CancelRequested { reason: EndReason::TimedOut, expires_at };
+            } else if cpu.as_mut().is_some_and(|cpu| cpu.is_used_up(now)) {
+                current.phase = Phase::CancelRequested { reason: EndReason::CpuTime, expires_at: now + CANCEL_GRACE };
+            }
         }
         if let Phase::CancelRequested { reason, expires_at } = current.phase
             && expires_at <= now
@@ -120,7 +168,8 @@ impl AttemptTimer {
         }
         match current.phase {
             Phase::Idle => NextCheck::At(Moment::NEVER),
-            Phase::Running { deadline: at } | Phase::CancelRequested { expires_at: at, .. } => NextCheck::At(at),
+            Phase::Running { deadline, cpu } => NextCheck::At(cpu.map_or(deadline, |cpu| cpu.check_at.min(deadline))),
+            Phase::CancelRequested { expires_at, .. } => NextCheck::At(expires_at),
             Phase::Expired { .. } => NextCheck::Overdue,
         }
     }
@@ -308,7 +357,7 @@ mod tests {
         let watchdog = Watchdog::start(Vec::new()).expect("a thread");
         let timer = watchdog.timer();
         let deadline = Now::read().mono + Duration::from_hours(1);
-        let guard = timer.begin(AttemptId(1), deadline);
+        let guard = timer.begin(AttemptId(1), deadline, None);
         assert!(matches!(timer.check(LATER), NextCheck::At(at) if at == deadline));
         assert!(!timer.is_cancel_requested());
         assert!(matches!(timer.check(deadline), NextCheck::At(at) if at == deadline + CANCEL_GRACE));
@@ -317,9 +366,22 @@ mod tests {
         assert!(timer.is_expired());
         assert_eq!(guard.end(), Some(EndReason::TimedOut));
         assert!(!timer.is_cancel_requested() && !timer.stop(AttemptId(1)));
-        let guard = timer.begin(AttemptId(2), deadline);
+        let guard = timer.begin(AttemptId(2), deadline, None);
         assert!(!timer.stop(AttemptId(1)) && timer.stop(AttemptId(2)) && timer.is_cancel_requested());
         drop(guard);
         assert!(matches!(timer.check(LATER), NextCheck::At(Moment::NEVER)));
+    }
+
+    #[test]
+    fn an_attempt_ends_when_its_thread_has_used_its_cpu_time() {
+        let watchdog = Watchdog::start(Vec::new()).expect("a thread");
+        let timer = watchdog.timer();
+        let deadline = Now::read().mono + Duration::from_hours(1);
+        let guard = timer.begin(AttemptId(1), deadline, Some(Duration::from_millis(20)));
+        crate::clock::pause(Duration::from_millis(30));
+        assert!(matches!(timer.check(Now::read().mono), NextCheck::At(at) if at < deadline));
+        assert!(!timer.is_cancel_requested(), "waiting takes no CPU time");
+        while !timer.is_expired() {}
+        assert_eq!(guard.end(), Some(EndReason::CpuTime));
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::task::TaskLimits;
 
 fn document(text: &str) -> Json {
     Json::parse(text).expect("a document")
@@ -423,6 +424,7 @@ fn blank() -> TaskInfo {
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: crate::task::Policy::default(),
+        limits: TaskLimits::default(),
         schedule: None,
         needs: Vec::new(),
         warnings: Vec::new(),

@@ -21,10 +21,10 @@ use crate::{
     protocol::Welcome,
     runtime::{
         COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, ModuleStore, Runtime,
-        RuntimeConfig, RuntimeError, SourceError, expand, grants::GrantTable, inspect::Inspection, missing_source,
-        policies::PolicyTable,
+        RuntimeConfig, RuntimeError, STACK_DEFAULT, SourceError, expand, grants::GrantTable, inspect::Inspection,
+        missing_source, policies::PolicyTable,
     },
-    task::{LoadFailure, SerializationFormat, TAKEN_PREFIX},
+    task::{AttemptLimits, LoadFailure, SerializationFormat, TAKEN_PREFIX},
     transport::nng::Nng,
 };
 
@@ -102,6 +102,10 @@ pub struct ModulesConfig {
     pub grants: Arc<GrantTable>,
     /// What the operator sets for tasks, by module.
     pub policies: Arc<PolicyTable>,
+    /// The limits of an attempt, unless its task has lower ones or the policies set others.
+    pub limits: AttemptLimits,
+    /// Maximum stack of an attempt, in bytes.
+    pub stack_max: usize,
 }
 
 /// Maximum time that the start of a worker waits for its modules: enough for cached ones.
@@ -124,6 +128,8 @@ impl Default for ModulesConfig {
             compile_timeout: COMPILE_TIMEOUT,
             grants: Arc::default(),
             policies: Arc::default(),
+            limits: AttemptLimits::default(),
+            stack_max: STACK_DEFAULT,
         }
     }
 }
@@ -201,6 +207,8 @@ impl ModulesConfig {
             compile_timeout: self.compile_timeout,
             grants: Arc::clone(&self.grants),
             policies: Arc::clone(&self.policies),
+            limits: self.limits,
+            stack_max: self.stack_max,
             ..RuntimeConfig::default()
         })?)
     }

@@ -69,8 +69,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const STOP_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum time that dropping [`WorkerThreads`] waits for its slots.
 const DROP_TIMEOUT: Duration = Duration::from_millis(200);
-/// Stack size of a slot's thread: the guest's stack and what the host needs above it.
-const SLOT_STACK_SIZE: usize = 4 * 1024 * 1024;
+/// Stack of a thread that runs no attempts, in bytes.
+const STACK_SIZE: usize = 3 << 20;
 
 /// The identity with which a worker registers.
 #[derive(Clone, Debug)]
@@ -211,10 +211,11 @@ impl WorkerThreads {
                 shortage: Arc::clone(&shortage),
             };
             let end_sender = end_sender.clone();
-            spawn(format!("fw-slot-{number}"), move || {
+            let run = move || {
                 runner.run();
                 drop(end_sender);
-            })?;
+            };
+            thread::Builder::new().name(format!("fw-slot-{number}")).stack_size(runtime.thread_stack()).spawn(run)?;
         }
         Ok(())
     }
@@ -361,5 +362,5 @@ impl Drop for WorkerThreads {
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).stack_size(SLOT_STACK_SIZE).spawn(run)
+    thread::Builder::new().name(name).stack_size(STACK_SIZE).spawn(run)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, RefusalCode, ScheduleSpec, open_enum};
+use super::{Policy, RefusalCode, ScheduleSpec, TaskLimits, open_enum};
 use crate::{
     bounded::{FRAME_ITEMS_MAX, at_most},
     clock::Timestamp,
@@ -28,6 +28,8 @@ pub struct TaskInfo {
     pub schema: Json,
     /// Its default policy.
     pub policy: Policy,
+    /// The limits of its attempts, as far as they are not those of its worker.
+    pub limits: TaskLimits,
     /// Its schedule, if it is submitted automatically.
     pub schedule: Option<ScheduleSpec>,
     /// The names of the grants that it needs, such as `http:api.example.com`.

@@ -74,13 +74,23 @@ open_enum! {
         Failed = "failed",
         /// An attempt ran longer than its timeout.
         Timeout = "timeout",
+        /// An attempt used more CPU time than it may.
+        CpuTimeLimit = "cpu-time-limit",
+        /// An attempt waited longer in calls of the host than it may.
+        HostTimeLimit = "host-time-limit",
         /// An attempt exceeded its memory limit.
         OutOfMemory = "out-of-memory",
         /// An attempt recursed too deeply.
         StackOverflow = "stack-overflow",
-        /// An attempt returned, printed or logged too much.
+        /// An attempt returned more, or submitted larger follow-up tasks, than it may.
+        ResultLimit = "result-limit",
+        /// An attempt printed more than it may.
         OutputLimit = "output-limit",
-        /// An attempt used more connections or bytes of the network than it may.
+        /// An attempt logged more than it may.
+        LogLimit = "log-limit",
+        /// An attempt opened more connections at a time than it may.
+        ConnectionLimit = "connection-limit",
+        /// An attempt received or sent more bytes than it may.
         NetworkLimit = "network-limit",
         /// An attempt ended in a WebAssembly trap: a panic, a bad access, a division by zero.
         Trap = "trap",

@@ -34,6 +34,44 @@ impl From<Usage> for [u64; 6] {
     }
 }
 
+/// In JSON an object with names, for those who read events; else as always.
+pub(crate) mod by_name {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Usage;
+
+    #[derive(Deserialize)]
+    struct Named {
+        cpu_us: u64,
+        instantiation_us: u64,
+        memory_bytes: u64,
+        host_calls: u64,
+        received_bytes: u64,
+        sent_bytes: u64,
+    }
+
+    /// Writes a usage.
+    #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+    pub(crate) fn serialize<S: Serializer>(usage: &Option<Usage>, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            usage.map(Usage::named).serialize(serializer)
+        } else {
+            usage.serialize(serializer)
+        }
+    }
+
+    /// Reads a usage.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Usage>, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Option::deserialize(deserializer);
+        }
+        let named = Option::<Named>::deserialize(deserializer)?;
+        Ok(named.map(|Named { cpu_us, instantiation_us, memory_bytes, host_calls, received_bytes, sent_bytes }| {
+            Usage { cpu_us, instantiation_us, memory_bytes, host_calls, received_bytes, sent_bytes }
+        }))
+    }
+}
+
 impl Usage {
     /// Its fields by name, as the command line and HTTP show them.
     pub fn named(self) -> serde_json::Map<String, serde_json::Value> {

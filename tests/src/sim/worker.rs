@@ -20,7 +20,7 @@ use fastworker::{
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
-        Usage,
+        TaskLimits, Usage,
     },
 };
 use uuid::Uuid;
@@ -610,6 +610,7 @@ fn module(names: &[&'static Name]) -> ModuleInfo {
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },
+        limits: TaskLimits::default(),
         schedule: None,
         needs: Vec::new(),
         warnings: Vec::new(),

@@ -13,9 +13,9 @@ use fastworker::{
         WorkerReply, WorkerRequest, WorkerStatus,
     },
     task::{
-        CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
-        ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec, Task,
-        TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown, Usage,
+        CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LimitKind, LoadFailure, LogLevel,
+        ModuleInfo, ModuleStatus, ModuleVersion, NewTask, NotCallable, Outcome, Policy, Progress, Report, ScheduleSpec,
+        Task, TaskId, TaskInfo, TaskLimits, TaskPriority, TaskResult, TaskStatus, UngrantedTask, Unknown, Usage,
         schedule::{Overlap, When},
     },
 };
@@ -204,15 +204,26 @@ pub(super) fn results() -> impl Strategy<Value = Arc<TaskResult>> {
     )
 }
 
+fn limits() -> impl Strategy<Value = TaskLimits> {
+    vec((select(LimitKind::ALL.to_vec()), any::<u64>()), 0..3).prop_map(|set| {
+        set.into_iter().fold(TaskLimits::default(), |mut limits, (kind, limit)| {
+            limits.set(kind, limit);
+            limits
+        })
+    })
+}
+
 pub(super) fn modules() -> impl Strategy<Value = ModuleInfo> {
     let names = (text(), option::of(text()));
-    let task = (names, text(), documents(), policies(), option::of(specs()), vec(text(), 0..3), vec(text(), 0..3))
-        .prop_map(|((name, full_name), documentation, schema, policy, schedule, needs, warnings)| TaskInfo {
+    let policy = (policies(), limits());
+    let task = (names, text(), documents(), policy, option::of(specs()), vec(text(), 0..3), vec(text(), 0..3))
+        .prop_map(|((name, full_name), documentation, schema, (policy, limits), schedule, needs, warnings)| TaskInfo {
             name,
             full_name,
             documentation,
             schema,
             policy,
+            limits,
             schedule,
             needs,
             warnings,
@@ -370,9 +381,10 @@ pub(super) fn summaries() -> impl Strategy<Value = TaskSummary> {
 
 pub(super) fn events() -> impl Strategy<Value = Event> {
     let what = (open(EventKind::ALL.to_vec()), option::of(ids()), option::of(text()));
-    let more = (option::of(select(TaskPriority::ALL.to_vec())), option::of(text()), any::<u32>(), option::of(text()));
+    let detail = (option::of(text()), option::of(usages()));
+    let more = (option::of(select(TaskPriority::ALL.to_vec())), option::of(text()), any::<u32>(), detail);
     (any::<u64>(), moments(), what, more).prop_map(
-        |(number, at, (kind, task_id, name), (priority, worker_id, attempt, detail))| Event {
+        |(number, at, (kind, task_id, name), (priority, worker_id, attempt, (detail, usage)))| Event {
             number,
             at,
             kind,
@@ -382,6 +394,7 @@ pub(super) fn events() -> impl Strategy<Value = Event> {
             worker_id: worker_id.map(Into::into),
             attempt,
             detail: detail.map(Into::into),
+            usage,
         },
     )
 }

@@ -1,11 +1,9 @@
 // Describe writes Go code that adds to a module what is only in its source: the names of parameters, and
 // comments. `fastworker build` runs it, and compiles the code with the module.
 //
-//	describe FILE
-//	describe DIRECTORY MODULE MAIN
+//	describe MAIN [DIRECTORY MODULE]…
 //
-// FILE is the only file of a main package. DIRECTORY is the root of the module with the path MODULE, and MAIN the
-// directory of its main package.
+// MAIN is the directory of a main package, or its only file, and DIRECTORY the root of a module with the path MODULE.
 package main
 
 import (
@@ -22,24 +20,26 @@ import (
 // opening is the start of the code, and closing its end.
 const (
 	opening = "package main\n\nimport fastworkerDescribed " +
-		"\"github.com/fastworker/fastworker/guest-sdk/go/fastworker\"\n\nfunc init() {\n"
+		"\"github.com/fastworker/fastworker/guest-sdk/go/fastworker\"\n\nfunc init() {\n\t_ = fastworkerDescribed.Described\n"
 	closing = "}\n"
 )
 
 func main() {
 	code := &strings.Builder{}
 	code.WriteString(opening)
-	switch len(os.Args) {
-	case 2:
-		writeFile(code, os.Args[1], "main")
-	case 4:
-		if err := writeModule(code, os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	if len(os.Args)%2 != 0 {
+		fmt.Fprintln(os.Stderr, "usage: describe MAIN [DIRECTORY MODULE]…")
+		os.Exit(2)
+	}
+	main := filepath.Clean(os.Args[1])
+	if strings.HasSuffix(main, ".go") {
+		writeFile(code, main, "main")
+	}
+	for i := 2; i < len(os.Args); i += 2 {
+		if err := writeModule(code, os.Args[i], os.Args[i+1], main); err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
 			os.Exit(1)
 		}
-	default:
-		fmt.Fprintln(os.Stderr, "usage: describe FILE, or describe DIRECTORY MODULE MAIN")
-		os.Exit(2)
 	}
 	code.WriteString(closing)
 	fmt.Print(code)
@@ -54,7 +54,7 @@ func writeModule(code *strings.Builder, root, module, main string) error {
 		if entry.IsDir() && file != root && isOther(file, entry.Name()) {
 			return filepath.SkipDir
 		}
-		if entry.Type().IsRegular() && strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
+		if file != main && entry.Type().IsRegular() && strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
 			writeFile(code, file, packageOf(root, module, main, file))
 		}
 		return nil
@@ -73,7 +73,7 @@ func isOther(directory, name string) bool {
 // packageOf returns the path of a file's package, as symbols have it.
 func packageOf(root, module, main, file string) string {
 	directory := filepath.Dir(file)
-	if directory == filepath.Clean(main) {
+	if directory == main {
 		return "main"
 	}
 	below, err := filepath.Rel(root, directory)

@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,18 @@ from ..follow_up import Submitter
 _logger = logging.getLogger(__name__)
 
 Seconds = float | timedelta | str
+Size = int | str
+LIMITS = (
+    "max_memory",
+    "max_cpu_time",
+    "max_host_time",
+    "max_output",
+    "max_log",
+    "max_result",
+    "max_connections",
+    "max_received",
+    "max_sent",
+)
 NAME_BYTES_MAX = 128
 
 
@@ -118,6 +130,16 @@ def task(
     retry_delay: Seconds | None = None,
     retry_backoff: float | None = None,
     retry_backoff_max: Seconds | None = None,
+    needs: Iterable[str] | None = None,
+    max_memory: Size | None = None,
+    max_cpu_time: Seconds | None = None,
+    max_host_time: Seconds | None = None,
+    max_output: Size | None = None,
+    max_log: Size | None = None,
+    max_result: Size | None = None,
+    max_connections: int | None = None,
+    max_received: Size | None = None,
+    max_sent: Size | None = None,
 ) -> Any:
     """Registers a function as a task: `@task`, `@task("name")` or `@task(…)`.
 
@@ -127,7 +149,12 @@ def task(
     schedule; `tz` is the time zone of `cron`, by default UTC; `overlap` is "skip" or "queue".
     `priority` ("critical", "high", "normal", "low"), `timeout`, `max_retries`, `retry_delay`, `retry_backoff` (factor)
     and `retry_backoff_max`: the defaults of the task. Times are seconds, a `timedelta`, or text such as "5m".
+    `needs`: the grants without which no worker runs the task, such as `["http:api.example.com", "secret:KEY"]`.
+    `max_memory`, `max_cpu_time`, `max_host_time`, `max_output`, `max_log`, `max_result` (with the follow-ups),
+    `max_connections` (at a time), `max_received` and `max_sent` (through the network): limits of one attempt. Sizes are
+    bytes, or text such as "64 MiB".
     """
+    limits = policies.limits(**{key: value for key, value in locals().items() if key in LIMITS})
     policy = policies.of(
         priority=priority,
         timeout=timeout,
@@ -143,6 +170,7 @@ def task(
         tz=tz,
         overlap=overlap,
     )
+    policy |= policies.needs(needs) | limits
 
     def decorator(func: Callable[..., Any]) -> Callable[..., Any]:
         given = func_or_name if isinstance(func_or_name, str) and func_or_name else name

@@ -7,15 +7,15 @@ use crate::errors::Errors;
 use crate::parse::Parsed;
 use crate::schedule;
 use crate::settings::{NAME_BYTES_MAX, check_settings, name_length_error};
-use crate::task::{Parameter, Policy, Schedule, Task};
+use crate::task::{Parameter, Settings, Task};
 use crate::types::{has_reference, is_plain, option_of, owned_type, returns, type_text};
 
 /// Checks everything and reports all errors.
 pub(crate) fn check(parsed: Parsed) -> syn::Result<(ItemFn, Task)> {
     let Parsed { settings, function, mut errors } = parsed;
-    let (name, policy, schedule) = check_settings(&settings, &mut errors);
+    let (name, read) = check_settings(&settings, &mut errors);
     let task = function.map(|function| {
-        let task = check_function(&function, name, policy, schedule, &mut errors);
+        let task = check_function(&function, name, read, &mut errors);
         for error in schedule::check(&settings, &task.parameters) {
             errors.push(error);
         }
@@ -24,13 +24,7 @@ pub(crate) fn check(parsed: Parsed) -> syn::Result<(ItemFn, Task)> {
     errors.finish(task)
 }
 
-fn check_function(
-    function: &ItemFn,
-    name: Option<String>,
-    policy: Policy,
-    schedule: Schedule,
-    errors: &mut Errors,
-) -> Task {
+fn check_function(function: &ItemFn, name: Option<String>, settings: Settings, errors: &mut Errors) -> Task {
     let signature = &function.sig;
     check_signature(signature, errors);
     let parameters = signature.inputs.iter().filter_map(|input| errors.keep(check_parameter(input))).collect();
@@ -45,8 +39,7 @@ fn check_function(
         documentation: documentation(&function.attrs),
         parameters,
         result: returns(signature),
-        policy,
-        schedule,
+        settings,
         conditions: function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect(),
     }
 }
@@ -173,9 +166,9 @@ pub(crate) mod tests {
         let task = checked(attribute, "async fn add(x: &str, mut y: Option<&[u8]>) -> Result<Vec<u8>> {}");
         let Ok(task) = task else { panic!("errors") };
         assert_eq!(task.name, "sum.up");
-        assert_eq!(task.policy.timeout, Some(0.5));
-        assert_eq!(task.policy.retry_backoff, Some(2.0));
-        assert_eq!(task.policy.retry_backoff_max, Some(5400.0));
+        assert_eq!(task.settings.policy.timeout, Some(0.5));
+        assert_eq!(task.settings.policy.retry_backoff, Some(2.0));
+        assert_eq!(task.settings.policy.retry_backoff_max, Some(5400.0));
         assert!(task.is_async);
         assert!(task.result.fallible);
         assert_eq!(task.result.type_text, "Vec<u8>");

@@ -6,9 +6,9 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::schedule;
-use crate::task::{Parameter, Pass, Policy, Schedule, Task};
+use crate::task::{Parameter, Pass, Settings, Task};
 use crate::types::option_of;
+use crate::{limits, schedule};
 
 /// Generates the registration of a task.
 pub(crate) fn expand(task: &Task) -> TokenStream {
@@ -20,7 +20,7 @@ pub(crate) fn expand(task: &Task) -> TokenStream {
         .described
         .as_ref()
         .map_or_else(|| quote!(__sdk::UNKNOWN), |ty| quote!(__sdk::describe!(result, #ty)));
-    let policy = policy_json(&task.policy, &task.schedule);
+    let policy = policy_json(&task.settings);
     let run = run(task);
     quote! {
         #(#conditions)*
@@ -102,8 +102,9 @@ fn run(task: &Task) -> TokenStream {
     }
 }
 
-/// The policy as the text of the descriptor's `policy`.
-fn policy_json(policy: &Policy, schedule: &Schedule) -> String {
+/// The settings as the text of the descriptor's `policy`.
+fn policy_json(settings: &Settings) -> String {
+    let policy = &settings.policy;
     let number = |value: f64| Literal::f64_unsuffixed(value).to_string();
     let fields = [
         ("priority", policy.priority.as_ref().map(|it| format!("\"{it}\""))),
@@ -113,7 +114,8 @@ fn policy_json(policy: &Policy, schedule: &Schedule) -> String {
         ("retry_backoff", policy.retry_backoff.map(number)),
         ("retry_backoff_max", policy.retry_backoff_max.map(number)),
     ];
-    let fields = fields.into_iter().chain(schedule::json(schedule, number));
+    let fields =
+        fields.into_iter().chain(schedule::json(&settings.schedule, number)).chain(limits::json(settings, number));
     let fields: Vec<String> =
         fields.filter_map(|(key, value)| value.map(|value| format!("\"{key}\":{value}"))).collect();
     format!("{{{}}}", fields.join(","))

@@ -2,7 +2,7 @@
 //!
 //! There are three steps: `parse` reads the tokens, `check` converts them to a `Task` or to all errors,
 //! each on its token, and `expand` generates the code, which cannot fail. `settings`,
-//! `schedule`, `value` and `types` are parts of `check`. The function itself is always passed on
+//! `schedule`, `limits`, `value` and `types` are parts of `check`. The function itself is always passed on
 //! unchanged, also if there are errors, so that rustc does not report a missing function as well.
 
 mod parse;
@@ -12,6 +12,8 @@ mod check;
 mod settings;
 
 mod schedule;
+
+mod limits;
 
 mod value;
 

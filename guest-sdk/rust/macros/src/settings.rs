@@ -1,24 +1,25 @@
 //! Checks the settings in `#[task(…)]`, each value on its own token.
 
+use std::cmp::Reverse;
+
 use syn::spanned::Spanned;
 use syn::{Ident, Lit};
 
 use crate::errors::Errors;
 use crate::parse::Setting;
-use crate::schedule;
-use crate::task::{Policy, Schedule};
+use crate::task::Settings;
 use crate::value::{literal, parse_count, parse_duration, parse_string, wrong_value};
+use crate::{limits, schedule};
 
-/// The keys, except those of a schedule.
+/// The keys, except those of a schedule, of limits and of needs.
 const KEYS: [&str; 7] =
     ["name", "priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max"];
 const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 
-pub(crate) fn check_settings(settings: &[Setting], errors: &mut Errors) -> (Option<String>, Policy, Schedule) {
+pub(crate) fn check_settings(settings: &[Setting], errors: &mut Errors) -> (Option<String>, Settings) {
     let mut name = None;
-    let mut policy = Policy::default();
-    let mut schedule = Schedule::default();
+    let mut read = Settings::default();
     let mut seen: Vec<&Ident> = Vec::new();
     for setting in settings {
         if seen.contains(&&setting.key) {
@@ -26,6 +27,7 @@ pub(crate) fn check_settings(settings: &[Setting], errors: &mut Errors) -> (Opti
             continue;
         }
         seen.push(&setting.key);
+        let policy = &mut read.policy;
         let checked = match setting.key.to_string().as_str() {
             "name" => parse_task_name(setting).map(|it| name = Some(it)),
             "priority" => parse_priority(setting).map(|it| policy.priority = Some(it)),
@@ -34,23 +36,26 @@ pub(crate) fn check_settings(settings: &[Setting], errors: &mut Errors) -> (Opti
             "retry_delay" => parse_duration(setting).map(|it| policy.retry_delay = Some(it)),
             "retry_backoff" => parse_factor(setting).map(|it| policy.retry_backoff = Some(it)),
             "retry_backoff_max" => parse_duration(setting).map(|it| policy.retry_backoff_max = Some(it)),
-            key if schedule::KEYS.contains(&key) => schedule::set(&mut schedule, setting),
+            key if schedule::KEYS.contains(&key) => schedule::set(&mut read.schedule, setting),
+            key if limits::KEYS.contains(&key) => limits::set(&mut read, setting),
             unknown => Err(unknown_key(&setting.key, unknown)),
         };
         errors.keep(checked);
     }
-    (name, policy, schedule)
+    (name, read)
 }
 
 fn unknown_key(key: &Ident, text: &str) -> syn::Error {
-    let keys: Vec<&str> = KEYS.into_iter().chain(schedule::KEYS).collect();
+    let keys: Vec<&str> = KEYS.into_iter().chain(schedule::KEYS).chain(limits::KEYS).collect();
+    // Of several keys at the same distance, the one with the same beginning.
+    let common = |known: &str| known.chars().zip(text.chars()).take_while(|(a, b)| a == b).count();
     let nearest = keys
         .iter()
-        .map(|known| (strsim::damerau_levenshtein(known, text), known))
+        .map(|known| (strsim::damerau_levenshtein(known, text), Reverse(common(known)), known))
         .min()
-        .filter(|(distance, known)| *distance <= known.len() / 3 + 1);
+        .filter(|(distance, _, known)| *distance <= known.len() / 3 + 1);
     let message = match nearest {
-        Some((_, known)) => format!("unknown key `{text}`; did you mean `{known}`?"),
+        Some((_, _, known)) => format!("unknown key `{text}`; did you mean `{known}`?"),
         None => format!("unknown key `{text}`; the keys are {}", listed(&keys)),
     };
     syn::Error::new(key.span(), message)

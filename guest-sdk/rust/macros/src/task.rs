@@ -11,8 +11,7 @@ pub(crate) struct Task {
     pub(crate) documentation: String,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) result: Returns,
-    pub(crate) policy: Policy,
-    pub(crate) schedule: Schedule,
+    pub(crate) settings: Settings,
     /// The `#[cfg(…)]` of the function, which apply to its registration too.
     pub(crate) conditions: Vec<Attribute>,
 }
@@ -55,6 +54,16 @@ pub(crate) struct Returns {
     pub(crate) span: proc_macro2::Span,
 }
 
+/// The settings of the attribute, besides the name.
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) policy: Policy,
+    pub(crate) schedule: Schedule,
+    pub(crate) limits: Limits,
+    /// The names of the grants that the task requires.
+    pub(crate) needs: Vec<String>,
+}
+
 /// The task's defaults. Durations are in seconds.
 #[derive(Default)]
 pub(crate) struct Policy {
@@ -75,4 +84,18 @@ pub(crate) struct Schedule {
     pub(crate) overlap: Option<String>,
     pub(crate) count: Option<u32>,
     pub(crate) until: Option<String>,
+}
+
+/// The limits of one attempt. Sizes are in bytes, durations in seconds.
+#[derive(Default)]
+pub(crate) struct Limits {
+    pub(crate) memory: Option<u64>,
+    pub(crate) cpu_time: Option<f64>,
+    pub(crate) host_time: Option<f64>,
+    pub(crate) output: Option<u64>,
+    pub(crate) log: Option<u64>,
+    pub(crate) result: Option<u64>,
+    pub(crate) connections: Option<u64>,
+    pub(crate) received: Option<u64>,
+    pub(crate) sent: Option<u64>,
 }

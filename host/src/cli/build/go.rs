@@ -1,10 +1,14 @@
 //! Builds Go: modules with a main package, and lone files.
 //!
 //! Go itself gives a core module. The SDK is a Go module without dependencies: a project may name it in its go.mod, and
-//! else gets it through a workspace (`go.work`) of the build. A program of the SDK reads the names of parameters and the
+//! else gets it through a workspace (`go.work`) of the build: see [`workspace`]. A program of the SDK reads the names of parameters and the
 //! comments from the sources, and writes a file that is compiled with them, by Go's `-overlay`.
 
+mod workspace;
+
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -12,6 +16,7 @@ use std::{
 
 use serde_json::json;
 
+use self::workspace::{OwnWorkspace, Workspace};
 use super::{
     Artifact, Build, Language, cannot,
     tools::{InstalledTool, Installer, OnPath, Tool},
@@ -34,12 +39,15 @@ static GO: Tool = Tool {
 };
 /// The oldest version that exports functions of WebAssembly modules.
 const OLDEST: [u32; 2] = [1, 24];
+const OLDEST_TEXT: &str = "1.24";
 /// Go within the tool's folder.
 const GO_PROGRAM: &str = "go/bin/go";
 /// The package of the SDK that tasks import.
 const SDK_PACKAGE: &str = "github.com/fastworker/fastworker/guest-sdk/go/fastworker";
 /// A file that is added to the main package.
 const DESCRIBED_FILE: &str = "zz_fastworker_described.go";
+/// The path of a module without a go.mod.
+const UNNAMED: &str = "tasks";
 /// The settings of Go that a user's environment must not change.
 const UNSET: [&str; 6] = ["GOOS", "GOARCH", "GOFLAGS", "GOEXPERIMENT", "GOBIN", "GOWASM"];
 
@@ -52,6 +60,9 @@ pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
     command.env("GOOS", "wasip1").env("GOARCH", "wasm").env("CGO_ENABLED", "0");
     command.args(["build", "-trimpath", "-buildmode=c-shared", "-ldflags=-s -w -checklinkname=0", "-overlay"]);
     command.arg(overlay).arg("-o").arg(&module);
+    if project.workspace.as_ref().is_some_and(|workspace| workspace.is_vendored) {
+        command.arg("-mod=vendor");
+    }
     match &build.source.file {
         Some(_) => command.arg(&build.source.path).arg(project.described_file()),
         None => command.arg("."),
@@ -74,8 +85,10 @@ struct Project<'a> {
     sdk: PathBuf,
     /// The folder of its go.mod, if there is one.
     root: Option<PathBuf>,
+    /// The go.work of which the project is a part, if there is one.
+    own: Option<OwnWorkspace>,
     /// The go.work of this build, if the project does not name the SDK itself.
-    workspace: Option<PathBuf>,
+    workspace: Option<Workspace>,
 }
 
 impl<'a> Project<'a> {
@@ -88,7 +101,8 @@ impl<'a> Project<'a> {
         let has_manifest = |folder: &&Path| folder.join("go.mod").is_file();
         let root = build.source.folder.ancestors().find(has_manifest).map(Path::to_owned);
         let sdk = build.sdk(Language::Go)?;
-        let mut project = Self { build, go, title, sdk, root, workspace: None };
+        let mut project = Self { build, go, title, sdk, root, own: None, workspace: None };
+        project.own = project.find_own_workspace()?;
         if !project.has_sdk() {
             project.workspace = Some(project.write_workspace()?);
         }
@@ -103,7 +117,7 @@ impl<'a> Project<'a> {
             command.current_dir(&self.build.source.folder).env("PWD", &self.build.source.folder);
         }
         if let Some(workspace) = &self.workspace {
-            command.env("GOWORK", workspace);
+            command.env("GOWORK", &workspace.path);
         }
         command
     }
@@ -128,19 +142,6 @@ impl<'a> Project<'a> {
         super::process::first_line(&mut command).is_some()
     }
 
-    /// Writes a workspace of the project and the SDK. A lone file is in neither, and sees the SDK alone.
-    fn write_workspace(&self) -> Result<PathBuf, CliError> {
-        let mut folders = vec![self.sdk.clone()];
-        folders.extend(self.root.clone());
-        let version =
-            folders.iter().filter_map(|folder| go_version(&folder.join("go.mod"))).max_by_key(|it| numbers(it));
-        let version = version.unwrap_or_else(|| "1.24".to_owned());
-        let uses: Vec<String> = folders.iter().map(|folder| format!("use {}\n", quoted(folder))).collect();
-        let path = self.build.scratch().join("go.work");
-        self.build.write(&path, &format!("go {version}\n\n{}", uses.concat()))?;
-        Ok(path)
-    }
-
     /// The path of the file that is added to the main package.
     fn described_file(&self) -> PathBuf {
         match &self.build.source.file {
@@ -154,12 +155,8 @@ impl<'a> Project<'a> {
         let program = self.describing_program()?;
         let source = &self.build.source;
         let mut command = Command::new(program);
-        match &source.file {
-            Some(file) => command.arg(file),
-            None => {
-                command.arg(self.root.as_ref().unwrap_or(&source.folder)).arg(self.module_path()).arg(&source.folder)
-            }
-        };
+        command.arg(source.file.as_ref().unwrap_or(&source.folder));
+        command.args(self.modules().iter().flat_map(|(folder, path)| [folder.as_os_str(), path]));
         let step = format!("reading {}", source.path.display());
         let code = self.build.run_captured(&step, &mut command).map_err(|(error, _)| error)?;
         let added = self.build.scratch().join("described.go");
@@ -167,15 +164,35 @@ impl<'a> Project<'a> {
         let file = self.described_file();
         let file = std::path::absolute(&file).map_err(|error| cannot("find", &file, &error))?;
         let overlay = self.build.scratch().join("overlay.json");
-        self.build.write(&overlay, &json!({ "Replace": { file.to_string_lossy(): added } }).to_string())?;
+        let mut replaced = BTreeMap::from([(file, added)]);
+        if let Some(Workspace { path, content: Some(content), .. }) = &self.workspace {
+            replaced.insert(path.clone(), content.clone());
+        }
+        if let Some(folder) = self.without_manifest() {
+            let manifest = self.build.scratch().join("go.mod");
+            self.build.write(&manifest, &format!("module {UNNAMED}\n\ngo {OLDEST_TEXT}\n"))?;
+            replaced.insert(folder.join("go.mod"), manifest);
+        }
+        self.build.write(&overlay, &json!({ "Replace": replaced }).to_string())?;
         Ok(overlay)
     }
 
-    /// The path of the project's module, as its go.mod says.
-    fn module_path(&self) -> String {
-        let manifest = self.root.as_ref().and_then(|root| fs::read_to_string(root.join("go.mod")).ok());
-        let path = manifest.as_deref().and_then(|text| directive(text, "module")).unwrap_or("tasks");
-        path.trim_matches('"').to_owned()
+    /// The project's folder, if it has no go.mod: the build adds one.
+    fn without_manifest(&self) -> Option<&PathBuf> {
+        let source = &self.build.source;
+        (source.file.is_none() && self.root.is_none()).then_some(&source.folder)
+    }
+
+    /// The author's modules: their folders, and their paths as their go.mod says.
+    fn modules(&self) -> Vec<(PathBuf, OsString)> {
+        let root = self.root.as_ref().or(self.without_manifest()).into_iter().cloned().collect();
+        let folders: Vec<PathBuf> = self.own.as_ref().map_or(root, |own| own.folders.clone());
+        let named = |folder: PathBuf| {
+            let manifest = fs::read_to_string(folder.join("go.mod")).unwrap_or_default();
+            let path = directive(&manifest, "module").unwrap_or(UNNAMED).trim_matches('"').into();
+            (folder, path)
+        };
+        folders.into_iter().map(named).collect()
     }
 
     /// The SDK's program that reads sources, which is built once.
@@ -197,12 +214,6 @@ impl<'a> Project<'a> {
     }
 }
 
-/// The version of Go that a go.mod asks for.
-fn go_version(manifest: &Path) -> Option<String> {
-    let text = fs::read_to_string(manifest).ok()?;
-    directive(&text, "go").map(str::to_owned)
-}
-
 /// The argument of a directive in a go.mod, such as `module` and `go`.
 fn directive<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
     manifest.lines().find_map(|line| {
@@ -215,11 +226,6 @@ fn directive<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
 /// The numbers of a version, to compare it.
 fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
-}
-
-/// A path as a string of go.work.
-fn quoted(path: &Path) -> String {
-    json!(path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]

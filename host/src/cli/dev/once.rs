@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    cli::{CliError, CommandResult, EXIT_NOT_FOUND, EXIT_USAGE, Json, render},
+    cli::{CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_USAGE, Json, render},
     clock::Timestamp,
     nearest::did_you_mean,
     runtime::{AttemptId, Catalog, Invocation, Reports, SourceError, grants::Need},
     signature::Signature,
     subworker::{ModulesConfig, ModulesError},
+    system,
     task::{self, ErrorKind, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
 };
 
@@ -46,19 +47,22 @@ impl Attempt {
             };
             return self.print(&result);
         }
-        let end = runtime.slot(Arc::new(PrintReports)).run(
-            module,
-            &Invocation {
-                id: AttemptId(1),
-                task_id: &task_id,
-                name: &self.name,
-                attempt: self.number,
-                timeout: self.timeout.or(own_timeout).unwrap_or(TIMEOUT_DEFAULT),
-                args: &self.args,
-                kwargs: &self.kwargs,
-                metadata: &task::metadata::of_attempt(&Json::empty_object(), priority),
-            },
-        );
+        let metadata = task::metadata::of_attempt(&Json::empty_object(), priority);
+        let invocation = Invocation {
+            id: AttemptId(1),
+            task_id: &task_id,
+            name: &self.name,
+            attempt: self.number,
+            timeout: self.timeout.or(own_timeout).unwrap_or(TIMEOUT_DEFAULT),
+            args: &self.args,
+            kwargs: &self.kwargs,
+            metadata: &metadata,
+        };
+        let mut slot = runtime.slot(Arc::new(PrintReports));
+        let end = runtime.with_stack(move || slot.run(module, &invocation));
+        let end = end.map_err(|error| {
+            CliError::new(EXIT_FAILURE, format!("cannot start a thread: {}", system::explain(&error)))
+        })?;
         let mut result = TaskResult {
             started_at: Some(started_at),
             completed_at: Some(Timestamp::now()),

@@ -213,6 +213,8 @@ pub(super) struct TaskInfoJson<'a> {
     policy: &'a Policy,
     schedule: Option<&'a ScheduleSpec>,
     schema: &'a Json,
+    /// Seconds, bytes or a count.
+    limits: serde_json::Map<String, serde_json::Value>,
     needs: &'a [String],
     warnings: &'a [String],
 }
@@ -251,6 +253,7 @@ impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
             policy: &task.policy,
             schedule: task.schedule.as_ref(),
             schema: &task.schema,
+            limits: task.limits.named(),
             needs: &task.needs,
             warnings: &task.warnings,
         }

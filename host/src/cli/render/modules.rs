@@ -242,7 +242,8 @@ fn print_task(task: &TaskInfo, verbosity: Verbosity) {
     });
     let policy = Some(format_policy(&task.policy)).filter(|policy| !policy.is_empty());
     let needs = (!task.needs.is_empty()).then(|| format!("needs {}", task.needs.join(", ")));
-    let policy: Vec<String> = policy.into_iter().chain(schedule).chain(needs).collect();
+    let limits = (!task.limits.is_empty()).then(|| task.limits.to_string());
+    let policy: Vec<String> = policy.into_iter().chain(schedule).chain(limits).chain(needs).collect();
     if !policy.is_empty() {
         print_below(&format!("[{}]", policy.join(", ")));
     }

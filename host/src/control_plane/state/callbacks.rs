@@ -29,6 +29,6 @@ impl<R: Responder> State<R> {
         let (name, priority) = meta.map(|meta| (meta.name.clone(), meta.priority)).unzip();
         let task = Some(&result.task_id);
         let (detail, name) = (Some(&*detail), name.as_ref());
-        self.record_event(now, NewEvent { kind, task, name, priority, worker: None, attempt: 0, detail });
+        self.record_event(now, NewEvent { kind, task, name, priority, worker: None, attempt: 0, detail, usage: None });
     }
 }

@@ -112,7 +112,8 @@ impl<R: Responder> State<R> {
         record.last_failure = Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + delay }));
         let event = NewEvent::of_task(EventKind::TaskRetrying, id, &record.name, record.priority);
         let (worker, detail) = (end.worker_id.as_ref(), Some(failure.message.as_str()));
-        self.event_log.push(now.wall, NewEvent { worker, attempt: record.attempt, detail, ..event });
+        let (attempt, usage) = (record.attempt, end.usage);
+        self.event_log.push(now.wall, NewEvent { worker, attempt, detail, usage, ..event });
         self.timers.insert((at, Timer::EnqueueDelayed(id.clone())));
     }
 
@@ -241,7 +242,8 @@ impl<R: Responder> State<R> {
         }
         let event = NewEvent::of_task(kind, &result.task_id, &meta.name, meta.priority);
         let detail = result.error.as_deref();
-        self.record_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
+        let (attempt, usage) = (result.attempts, result.usage.as_deref().copied());
+        self.record_event(now, NewEvent { worker, attempt, detail, usage, ..event });
         self.results.store(now.mono, result.clone(), meta, reports);
         self.arm_result_expiry();
         if let Some(info) = callback {

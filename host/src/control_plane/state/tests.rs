@@ -15,7 +15,7 @@ use crate::{
     signature::ArgumentError,
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, METADATA_MAX, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy,
-        Report, TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown, Usage,
+        Report, TIMEOUT_DEFAULT, TaskInfo, TaskLimits, TaskPriority, TaskResult, TaskStatus, Unknown, Usage,
     },
     transport::Peer,
 };
@@ -75,6 +75,7 @@ fn info(name: &str, policy: Policy) -> TaskInfo {
         documentation,
         schema: Json::empty_object(),
         policy,
+        limits: TaskLimits::default(),
         schedule: None,
         needs: Vec::new(),
         warnings: Vec::new(),

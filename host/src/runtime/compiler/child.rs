@@ -18,7 +18,7 @@ use super::{
     precompile::precompile,
     protocol::{CompiledCode, Request, Response},
 };
-use crate::runtime::{engine, fingerprint::fingerprint};
+use crate::runtime::{STACK_DEFAULT, engine, fingerprint::fingerprint};
 
 /// The exit code if there is no response.
 const FAILED: i32 = 70;
@@ -65,8 +65,11 @@ fn compile(request: &Request, bytes: &[u8]) -> Response {
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK);
     // If no threads can be started, this one compiles alone.
     let pool = if threads > 1 { builder.build().ok() } else { None };
-    let mut settings =
-        if request.is_constrained == 0 { engine::standard_config() } else { engine::constrained_config() };
+    let mut settings = if request.is_constrained == 0 {
+        engine::standard_config(STACK_DEFAULT)
+    } else {
+        engine::constrained_config(STACK_DEFAULT)
+    };
     settings.parallel_compilation(pool.is_some());
     let engine = match Engine::new(&settings) {
         Ok(engine) if fingerprint(&engine) == request.settings => engine,

@@ -72,11 +72,14 @@ fn lacking_features(file: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::engine::{concurrent_config, standard_config};
+    use crate::runtime::{
+        STACK_DEFAULT,
+        engine::{concurrent_config, standard_config},
+    };
 
     #[test]
     fn features_that_the_engine_lacks_are_named_in_plain_words() {
-        let settings = standard_config();
+        let settings = standard_config(STACK_DEFAULT);
         let engine = Engine::new(&settings).expect("an engine");
         let concurrent = || Engine::new(&concurrent_config(settings.clone()));
         let error = |text: &str| {

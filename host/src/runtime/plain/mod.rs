@@ -35,7 +35,7 @@ use super::{
 use crate::{
     json::Json,
     signature::{ArgumentError, Signature},
-    task::{ErrorKind, NotCallable, Policy, TaskInfo, TaskName},
+    task::{ErrorKind, NotCallable, Policy, TaskInfo, TaskLimits, TaskName},
 };
 
 mod abi;
@@ -118,6 +118,7 @@ impl Exported {
                 documentation: String::new(),
                 schema: schema.clone(),
                 policy: Policy::default(),
+                limits: TaskLimits::default(),
                 schedule: None,
                 needs: Vec::new(),
             });

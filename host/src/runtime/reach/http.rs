@@ -27,7 +27,7 @@ use wasmtime_wasi_http::{
 use super::{
     connect::connect,
     destination::Destination,
-    network::{AddressError, Network, NetworkLimits, OpenConnection},
+    network::{AddressError, Network, NetworkTimeouts, OpenConnection},
     refusal::{Excess, Refusal},
 };
 
@@ -135,7 +135,7 @@ async fn send(
     options: RequestOptions,
 ) -> Sent {
     let Timeouts { connect: connect_timeout, response: response_timeout, pause } =
-        Timeouts::new(&network.limits, options);
+        Timeouts::new(&network.timeouts, options);
     let method = request.method().clone();
     let connected = timeout(connect_timeout, async {
         let addresses = network.http_addresses(method.as_str(), &to).await;
@@ -190,12 +190,12 @@ struct Timeouts {
 }
 
 impl Timeouts {
-    fn new(limits: &NetworkLimits, options: RequestOptions) -> Self {
+    fn new(ours: &NetworkTimeouts, options: RequestOptions) -> Self {
         let shorter = |asked: Option<Duration>, max: Duration| asked.map_or(max, |asked| asked.min(max));
         Self {
-            connect: shorter(options.connect_timeout, limits.connect_timeout),
-            response: shorter(options.first_byte_timeout, limits.response_timeout),
-            pause: shorter(options.between_bytes_timeout, limits.pause_timeout),
+            connect: shorter(options.connect_timeout, ours.connect_timeout),
+            response: shorter(options.first_byte_timeout, ours.response_timeout),
+            pause: shorter(options.between_bytes_timeout, ours.pause_timeout),
         }
     }
 }

@@ -26,17 +26,14 @@ use super::{
     destination::{Destination, Host},
     refusal::{Excess, Refusal},
 };
-use crate::lock::lock;
+use crate::{
+    lock::lock,
+    task::{AttemptLimits, LimitKind},
+};
 
-/// The bounds of what one attempt does in the network.
+/// Maximum durations of what one attempt does in the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkLimits {
-    /// Maximum connections at a time.
-    pub connections_max: usize,
-    /// Maximum bytes received over all connections, with headers and encryption.
-    pub received_max: u64,
-    /// Maximum bytes sent over all connections, with headers and encryption.
-    pub sent_max: u64,
+pub struct NetworkTimeouts {
     /// Maximum duration of a look-up, and of connecting with encryption. A guest can only shorten these durations.
     pub connect_timeout: Duration,
     /// Maximum duration between a request and the first byte of its response.
@@ -45,12 +42,9 @@ pub struct NetworkLimits {
     pub pause_timeout: Duration,
 }
 
-impl Default for NetworkLimits {
+impl Default for NetworkTimeouts {
     fn default() -> Self {
         Self {
-            connections_max: 64,
-            received_max: 256 << 20,
-            sent_max: 256 << 20,
             connect_timeout: Duration::from_secs(10),
             response_timeout: Duration::from_mins(10),
             pause_timeout: Duration::from_mins(1),
@@ -75,7 +69,8 @@ pub struct NetworkUsage {
 /// The network of one attempt.
 pub(in crate::runtime) struct Network {
     grants: Arc<Grants>,
-    pub(super) limits: NetworkLimits,
+    pub(super) timeouts: NetworkTimeouts,
+    limits: AttemptLimits,
     attempt: AttemptId,
     output: Arc<Mutex<Output>>,
     /// The addresses to which names of TCP grants resolved.
@@ -90,12 +85,14 @@ pub(in crate::runtime) struct Network {
 impl Network {
     pub(super) fn new(
         grants: Arc<Grants>,
-        limits: NetworkLimits,
+        timeouts: NetworkTimeouts,
+        limits: AttemptLimits,
         attempt: AttemptId,
         output: Arc<Mutex<Output>>,
     ) -> Self {
         Self {
             grants,
+            timeouts,
             limits,
             attempt,
             output,
@@ -124,7 +121,7 @@ impl Network {
 
     /// Writes an excess to the log of the task; it also becomes the error if the attempt fails.
     fn report_excess(&self, excess: Excess) -> Excess {
-        lock(&self.output).add_excess(self.attempt, &excess.to_string());
+        lock(&self.output).add_excess(self.attempt, excess.kind(), &excess.to_string());
         excess
     }
 
@@ -134,8 +131,9 @@ impl Network {
     /// [`Excess`] if there are too many at a time.
     pub(super) fn open_connection(self: &Arc<Self>) -> Result<OpenConnection, Excess> {
         let connection = OpenConnection(Arc::clone(self));
-        if self.open.fetch_add(1, Relaxed) >= self.limits.connections_max {
-            return Err(self.report_excess(Excess::Connections(self.limits.connections_max)));
+        let max = self.limits.size(LimitKind::Connections);
+        if self.open.fetch_add(1, Relaxed) >= max {
+            return Err(self.report_excess(Excess::Connections(max)));
         }
         self.connections.fetch_add(1, Relaxed);
         Ok(connection)
@@ -146,7 +144,7 @@ impl Network {
     /// # Errors
     /// [`Excess`] if they are too many.
     pub(super) fn add_received(&self, count: usize) -> Result<(), Excess> {
-        let max = self.limits.received_max;
+        let max = self.limits.get(LimitKind::Received);
         let total = self.received.fetch_add(count as u64, Relaxed).saturating_add(count as u64);
         if total > max { Err(self.report_excess(Excess::Received(max))) } else { Ok(()) }
     }
@@ -156,7 +154,7 @@ impl Network {
     /// # Errors
     /// [`Excess`] if they are too many.
     pub(super) fn add_sent(&self, count: usize) -> Result<(), Excess> {
-        let max = self.limits.sent_max;
+        let max = self.limits.get(LimitKind::Sent);
         let total = self.sent.fetch_add(count as u64, Relaxed).saturating_add(count as u64);
         if total > max { Err(self.report_excess(Excess::Sent(max))) } else { Ok(()) }
     }
@@ -326,9 +324,11 @@ mod tests {
             tcp: tcp.iter().map(|grant| grant.parse().expect("a grant")).collect(),
             ..Grants::default()
         };
-        let output = Output::new(Arc::new(RecordedReports::default()), 1000);
-        let limits = NetworkLimits { connections_max: 2, received_max: 10, sent_max: 10, ..NetworkLimits::default() };
-        Arc::new(Network::new(Arc::new(grants), limits, AttemptId(1), Arc::new(Mutex::new(output))))
+        let output = Output::new(Arc::new(RecordedReports::default()));
+        let limits = AttemptLimits::default().with(LimitKind::Connections, 2);
+        let limits = limits.with(LimitKind::Received, 10).with(LimitKind::Sent, 10);
+        let (timeouts, output) = (NetworkTimeouts::default(), Arc::new(Mutex::new(output)));
+        Arc::new(Network::new(Arc::new(grants), timeouts, limits, AttemptId(1), output))
     }
 
     fn to(url: &str) -> Destination {

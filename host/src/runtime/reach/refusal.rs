@@ -10,7 +10,7 @@ use super::{
     address,
     destination::{Destination, Host},
 };
-use crate::system;
+use crate::{system, task::LimitKind};
 
 /// Maximum bytes of a path in a refusal.
 const PATH_MAX: usize = 200;
@@ -112,4 +112,15 @@ pub(super) enum Excess {
     /// Too many sent bytes.
     #[error("sent more than {} to the network", system::bytes(*.0))]
     Sent(u64),
+}
+
+impl Excess {
+    /// The limit.
+    pub(super) fn kind(self) -> LimitKind {
+        match self {
+            Self::Connections(_) => LimitKind::Connections,
+            Self::Received(_) => LimitKind::Received,
+            Self::Sent(_) => LimitKind::Sent,
+        }
+    }
 }

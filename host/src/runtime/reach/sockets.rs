@@ -86,7 +86,7 @@ enum Lookup {
 impl Lookup {
     fn start(network: Arc<Network>, name: String) -> Self {
         let mut lookup = Box::pin(async move {
-            let limit = network.limits.connect_timeout;
+            let limit = network.timeouts.connect_timeout;
             let found = tokio::time::timeout(limit, network.look_up(&name)).await;
             found.map_err(|_| ErrorCode::Timeout)?.map(Vec::into_iter).map_err(|error| match error {
                 AddressError::NoHost => ErrorCode::InvalidArgument,

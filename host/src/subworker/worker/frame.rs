@@ -68,7 +68,7 @@ pub(super) fn fit(mut ended: Ended) -> Ended {
 pub(super) fn cut_down(ended: Ended) -> Ended {
     let failure = |_| {
         let message = format!("the result and the follow-up tasks are over the limit of {PAYLOAD_MAX} bytes together");
-        Outcome::Failure(Failure::new(ErrorKind::OutputLimit, message))
+        Outcome::Failure(Failure::new(ErrorKind::ResultLimit, message))
     };
     Ended { outcome: ended.outcome.map(failure), reports: Vec::new(), ..ended }
 }
@@ -131,7 +131,7 @@ mod tests {
             assert!(frame(fits) <= FRAME_MAX - 64, "{mib} MiB");
         }
         let beyond = fit(ended(17 << 20, logged()));
-        assert!(matches!(&beyond.outcome, Some(Outcome::Failure(failure)) if failure.kind == ErrorKind::OutputLimit));
+        assert!(matches!(&beyond.outcome, Some(Outcome::Failure(failure)) if failure.kind == ErrorKind::ResultLimit));
         assert!(frame(beyond) < 1_000);
     }
 

@@ -47,8 +47,8 @@ Name string
 Args string
 // The named arguments: a JSON object, as text.
 Kwargs string
-// A JSON object, every key optional: those of a descriptor's `policy` except its
-// schedule, and `countdown` (seconds to wait before the first attempt).
+// A JSON object, every key optional: the defaults of a descriptor's `policy`, without its
+// schedule, `needs` and limits; and `countdown` (seconds to wait before the first attempt).
 Options string
 }
 

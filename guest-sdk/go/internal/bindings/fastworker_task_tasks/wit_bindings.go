@@ -29,6 +29,19 @@ Schema string
 // `max_retries` (count), `retry_backoff` (factor). A task without required parameters
 // can have a schedule: either `every` (seconds), or `cron` (a pattern) with `tz` (a time
 // zone); optionally with `overlap` ("skip", "queue"), `count` and `until` (RFC 3339).
+// 
+// `needs` names the grants that the task requires, as an array: "env:NAME", "secret:NAME",
+// "dir:/path" or "dir:/path:ro", "http:host" with an optional ":port" and "/path",
+// "tcp:host:port". A worker that lacks one of them does not run the task.
+// 
+// Limits of one attempt, and the error kind of one that exceeds them: `max_memory` (linear
+// memory; "out-of-memory"), `max_cpu_time` ("cpu-time-limit"), `max_host_time` (waiting in
+// calls of the host, together; "host-time-limit"), `max_output` (stdout and stderr;
+// "output-limit"), `max_log` (log lines; "log-limit"), `max_result` (the result and the
+// follow-ups; "result-limit"), `max_connections` (a count, at a time; "connection-limit"),
+// `max_received` and `max_sent` (through the network; "network-limit"). Times are seconds, or
+// text such as "500ms"; sizes are bytes, or text such as "64 MiB". The limits of the operator
+// apply as well, and alone where the task has none.
 Policy string
 }
 

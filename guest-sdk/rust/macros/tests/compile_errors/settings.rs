@@ -69,4 +69,22 @@ fn two_lines() {}
 #[task(name = 7)]
 fn a_number() {}
 
+#[task(max_memory = "64MB")]
+fn no_such_unit() {}
+
+#[task(max_output = true)]
+fn no_size() {}
+
+#[task(max_cpu_time = "0s")]
+fn no_time_at_all() {}
+
+#[task(max_connections = 1.5)]
+fn a_connection_and_a_half() {}
+
+#[task(needs = "http:api.example.com")]
+fn no_list() {}
+
+#[task(needs = ["http:api.example.com", "disk", 7])]
+fn no_grants() {}
+
 fn main() {}

@@ -199,11 +199,9 @@ fn an_allocator_may_return_any_address() {
     let wide = format!("[[{}]]", vec!["7"; 17].join(","));
     let tuple = format!("(tuple {})", vec!["u32"; 17].join(" "));
     let at = |address: u32| format!("(i32.const {})", address.cast_signed());
-    for (ty, core, args) in [
-        ("(list (list u32))", "i32 i32", lists),
-        ("string", "i32 i32", text),
-        (tuple.as_str(), "i32", wide.as_str()),
-    ] {
+    for (ty, core, args) in
+        [("(list (list u32))", "i32 i32", lists), ("string", "i32 i32", text), (tuple.as_str(), "i32", wide.as_str())]
+    {
         for address in [MEMORY, MEMORY - 1, MEMORY - 3, u32::MAX, u32::MAX - 3] {
             let module = load(&fixture, &taking(ty, core, &at(address)));
             let failed = failure(call(&mut fixture, &module, "f", args, "{}"));

@@ -8,10 +8,10 @@ use super::{call, result};
 use crate::{
     json::Json,
     runtime::{
-        Catalog, Invocation, Module, ModuleError, RuntimeConfig,
-        fixtures::{ATTEMPT, Fixture, failure},
+        Catalog, Invocation, Module, ModuleError,
+        fixtures::{ATTEMPT, Fixture, failure, limited},
     },
-    task::{ErrorKind, NotCallable, Outcome, TaskId},
+    task::{ErrorKind, LimitKind, NotCallable, Outcome, TaskId},
 };
 
 /// A core module with a memory, an allocator and these functions, and its instance `$i`.
@@ -340,7 +340,7 @@ fn mirror(types: &str, ty: &str) -> String {
 #[test]
 fn bytes_pass_up_to_the_result_limit_wherever_they_are() {
     let mut fixture = Fixture::new();
-    let limit = fixture.runtime.config().result_max;
+    let limit = fixture.runtime.config().limits.size(LimitKind::Result);
     let types = r#"(type $p' (record (field "name" string) (field "data" (list u8)))) (export $p "p" (type $p'))"#;
     for (types, ty, [before, after]) in [
         ("", "(list u8)", ["\"", "\""]),
@@ -356,13 +356,13 @@ fn bytes_pass_up_to_the_result_limit_wherever_they_are() {
         let json = |bytes: usize| format!("[{before}{}{after}]", BASE64_STANDARD.encode(vec![0; bytes]));
         assert!(result(&mut fixture, &module, "f", &json(whole)).len() <= limit);
         let beyond = failure(call(&mut fixture, &module, "f", &json(whole + 3), "{}"));
-        assert_eq!(beyond.kind, ErrorKind::OutputLimit, "{ty}: {}", beyond.message);
+        assert_eq!(beyond.kind, ErrorKind::ResultLimit, "{ty}: {}", beyond.message);
     }
 }
 
 #[test]
 fn lists_take_a_bounded_amount_of_memory() {
-    let mut fixture = Fixture::with(RuntimeConfig { memory_max: 32 << 20, ..RuntimeConfig::default() });
+    let mut fixture = Fixture::with(limited(LimitKind::Memory, 32 << 20));
     let types = r#"(type $p' (record (field "a" (option u64)) (field "b" (option u64)) (field "c" (option u64))))
                    (export $p "p" (type $p'))"#;
     let module = load(&fixture, "list.wasm", &mirror(types, "(list $p)"));
@@ -384,5 +384,5 @@ fn lists_take_a_bounded_amount_of_memory() {
     );
     let module = load(&fixture, "huge.wasm", &huge);
     let failed = failure(call(&mut fixture, &module, "f", "[]", "{}"));
-    assert_eq!(failed.kind, ErrorKind::OutputLimit, "{}", failed.message);
+    assert_eq!(failed.kind, ErrorKind::ResultLimit, "{}", failed.message);
 }

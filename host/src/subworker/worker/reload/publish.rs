@@ -106,7 +106,8 @@ impl Reloader {
         let mut displaced = Vec::new();
         for module in &modules {
             for task in module.info().tasks.iter().filter(|task| task.full_name.is_none()) {
-                let other = trial.find_reserved(&task.name).filter(|other| !paths.iter().any(|path| path == other.path()));
+                let other =
+                    trial.find_reserved(&task.name).filter(|other| !paths.iter().any(|path| path == other.path()));
                 let Some(other) = other else { continue };
                 // One of two functions of plain components is not callable then; their modules stay.
                 let is_exclusive = !module.is_plain() && !other.is_plain();
