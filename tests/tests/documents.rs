@@ -16,8 +16,27 @@ use fastworker_tests::{binary, cli, fastworker, modules, ports::Ports, process, 
 
 /// Programs with which a block of commands starts.
 const PROGRAMS: [&str; 21] = [
-    "fastworker", "cargo", "cd", "export", "git", "rustup", "python3", "npm", "node", "go", "zig", "source", "journalctl",
-    "ps", "gdb", "rust-gdb", "tcpdump", "podman", "curl", "RUN", "scripts",
+    "fastworker",
+    "cargo",
+    "cd",
+    "export",
+    "git",
+    "rustup",
+    "python3",
+    "npm",
+    "node",
+    "go",
+    "zig",
+    "source",
+    "journalctl",
+    "ps",
+    "gdb",
+    "rust-gdb",
+    "tcpdump",
+    "podman",
+    "curl",
+    "RUN",
+    "scripts",
 ];
 /// Folders of programs with which a block of commands starts.
 const FOLDERS: [&str; 3] = ["~", "..", "target"];
@@ -76,7 +95,8 @@ fn parts(markdown: &str) -> Vec<Part> {
     let (mut reason, mut is_start) = (None, true);
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
-            let text: String = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
+            let lines = lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>();
+            let text = lines.join("\n") + "\n";
             if ["sh", "bash", "console"].contains(&language) {
                 add_block(&mut parts, &text, reason.take());
             } else if let Some(name) = file_name(first_line(&text)) {
@@ -140,8 +160,11 @@ impl Folder {
         for entry in fs::read_dir(binary::root().join("scripts")).expect("the scripts").flatten() {
             // It works in its own clone, where modules are built already.
             let target = binary::target_dir();
-            let text =
-                format!("#!/bin/sh\nCARGO_TARGET_DIR='{}' exec '{}' \"$@\"\n", target.display(), entry.path().display());
+            let text = format!(
+                "#!/bin/sh\nCARGO_TARGET_DIR='{}' exec '{}' \"$@\"\n",
+                target.display(),
+                entry.path().display()
+            );
             write_program(&clone.join("scripts").join(entry.file_name()), &text);
         }
         write_program(&state.join("bin/fastworker"), include_str!("documents/fastworker.sh"));
@@ -164,9 +187,12 @@ impl Folder {
         command.env("PATH", format!("{}:{}:{path}", state.join("bin").display(), go.display()));
         command.env("state", &state).env("real", binary::path()).env("XDG_STATE_HOME", &state);
         command.env("PYTHONPATH", sdk::folder().join("ziglang-0.17.1")).env("FASTWORKER_TOOLS", sdk::folder());
-        command.env("CARGO_TARGET_DIR", self.root.with_file_name("cargo")).env("CARGO_NET_OFFLINE", "true");
+        // As for the new crates of another suite, whose dependencies are the same.
+        command.env("CARGO_TARGET_DIR", binary::target_dir().join("new-crate")).env("CARGO_NET_OFFLINE", "true");
         let ports = [("base", self.ports.base()), ("discovery", self.ports.discovery())];
-        for (name, port) in ports.into_iter().chain([("listener", self.ports.spare(0)), ("health", self.ports.spare(1))]) {
+        for (name, port) in
+            ports.into_iter().chain([("listener", self.ports.spare(0)), ("health", self.ports.spare(1))])
+        {
             command.env(name, port.to_string());
         }
         let address = |port: u16| format!("tcp://127.0.0.1:{port}");
@@ -238,7 +264,11 @@ fn check(document: &Document) {
     assert_eq!(printed.len(), outputs.len(), "{ran:?}");
     for ((first, output), printed) in outputs.iter().zip(printed) {
         let Some(output) = output else { continue };
-        assert!(printed.trim_end().ends_with(output.trim()), "after {first}, {} shows {output}, not {printed}", document.path);
+        assert!(
+            printed.trim_end().ends_with(output.trim()),
+            "after {first}, {} shows {output}, not {printed}",
+            document.path
+        );
     }
 }
 
@@ -268,7 +298,10 @@ fn the_commands_about_building_run() {
         before: &[
             ("WASM_SDK_SKIP_RUSTUP=1 scripts/guest-toolchain", "cd ../fastworker"),
             ("fastworker new reports --lang python", "cd .."),
-            ("fastworker dev --serve tasks.py ../reports", "fastworker new reports --lang js --path ../reports"),
+            (
+                "fastworker dev --serve tasks.py ../reports",
+                "rm -r ../reports; fastworker new reports --lang js --path ../reports",
+            ),
         ],
         tools: &[
             ("fastworker new reports --lang python", PYTHON),

@@ -140,7 +140,7 @@ fn a_folder_of_go_files_without_go_mod_builds() {
     let task = "package main\n\nimport \"github.com/fastworker/fastworker/guest-sdk/go/fastworker\"\n\n\
                 func init() { fastworker.Task(\"one\", one) }\n";
     write(directory.path(), "tasks.go", task);
-    let Some(module) = build(directory.path(), "folder-go") else { return };
+    let Some(module) = build_module(directory.path(), "folder-go") else { return };
     assert_eq!(Attempt::run(&module, &["one"]).result(), 1);
 }
 

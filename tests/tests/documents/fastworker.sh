@@ -5,16 +5,15 @@
 # the test: $base, $discovery, $listener, $health.
 set -u
 shopt -s extglob
-# shellcheck disable=SC2154 # the test sets these
-{
-    words=()
-    for word in "$@"; do
-        word=${word/+([0-9.]):5555/127.0.0.1:$base}
-        word=${word/+([0-9.]):5550/127.0.0.1:$discovery}
-        word=${word/+([0-9.]):6000/127.0.0.1:$listener}
-        words+=("${word/+([0-9.]):8081/127.0.0.1:$health}")
-    done
-}
+: "${real:?}" "${state:?}" "${base:?}" "${discovery:?}" "${listener:?}" "${health:?}"
+
+words=()
+for word in "$@"; do
+    word=${word/+([0-9.]):5555/127.0.0.1:$base}
+    word=${word/+([0-9.]):5550/127.0.0.1:$discovery}
+    word=${word/+([0-9.]):6000/127.0.0.1:$listener}
+    words+=("${word/+([0-9.]):8081/127.0.0.1:$health}")
+done
 
 # The compiler of task modules in Rust.
 if [ "$1" = build ] || [ "$1" = dev ]; then
