@@ -146,7 +146,7 @@ fn results_outside_of_the_memory_of_the_guest_are_traps() {
     ] {
         let module = load(&fixture, &returning("", ty, &body, encoding));
         let failed = failure(call(&mut fixture, &module, "f", "[]", "{}"));
-        let expected = matches!(failed.kind, ErrorKind::Trap | ErrorKind::OutputLimit);
+        let expected = matches!(failed.kind, ErrorKind::Trap | ErrorKind::ResultLimit);
         assert!(expected, "{ty} {encoding} {body}: {:?} {}", failed.kind, failed.message);
     }
     // Nothing, at the end of memory.
@@ -191,7 +191,7 @@ fn a_small_memory_cannot_make_a_result_without_end() {
         let module = load(&fixture, &returning("", ty, nested, "latin1+utf16"));
         let start = Instant::now();
         let failed = failure(call(&mut fixture, &module, "f", "[]", "{}"));
-        assert_eq!(failed.kind, ErrorKind::OutputLimit, "{ty}: {}", failed.message);
+        assert_eq!(failed.kind, ErrorKind::ResultLimit, "{ty}: {}", failed.message);
         assert!(start.elapsed() < Duration::from_secs(10), "{ty} took {:?}", start.elapsed());
     }
 }
