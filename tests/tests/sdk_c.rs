@@ -49,6 +49,19 @@ fn the_example_in_c_makes_an_image_black_and_white() {
     }
 }
 
+#[test]
+fn the_example_in_cpp_finds_the_shortest_route() {
+    let source = Path::new("examples/tasks/cpp-route/route.cpp");
+    let Some(module) = build_module(source, "route") else { return };
+    let road = |from: &str, to: &str, km: f64| json!({ "from": from, "to": to, "km": km });
+    let roads = json!([road("a", "b", 2.0), road("c", "b", 1.5), road("a", "c", 9.0), road("x", "y", 1.0)]).to_string();
+    let run = |from: &str, to: &str| Attempt::run(&module, &["route", &roads, from, to]);
+    assert_eq!(run("a", "c").result(), &json!({ "places": ["a", "b", "c"], "km": 3.5 }));
+    assert_eq!(run("a", "a").result(), &json!({ "places": ["a"], "km": 0.0 }));
+    assert_eq!(run("a", "y").failure(), ("gave-up", "NoRoute", "no roads lead from a to y"));
+    assert_eq!(run("a", "z").failure(), ("bad-arguments", "BadArguments", "no road leads to z"));
+}
+
 fn new_project(language: &str) {
     let directory = tempfile::tempdir().expect("directory created");
     let command = sdk::command(directory.path(), &["new", "my-tasks", "--lang", language]);
