@@ -75,7 +75,7 @@ fn wit_variant() -> Value {
 }
 
 #[test]
-fn a_value_of_no_case_of_a_variant_is_told_the_cases() {
+fn a_value_of_no_case_is_refused_with_the_cases() {
     let names = |names: &[&str]| json!({"type": "string", "enum": names});
     let closed = |properties: Value, required: &str| json!({"type": "object", "properties": properties, "required": [required], "additionalProperties": false});
     let tag = |kind: &str, field: &str| {

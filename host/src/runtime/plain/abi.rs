@@ -132,7 +132,7 @@ impl Arguments {
                 let mut pair = MaybeUninit::new([ValRaw::u64(0); 2]);
                 let text = self.read.image.text(start, size);
                 <str as Lower>::linear_lower_to_flat(text, cx, InterfaceType::String, &mut pair)?;
-                // SAFETY: `MaybeUninit::new` initialized it, and whoever has a reference can only write to it.
+                // SAFETY: `MaybeUninit::new` initialized both core values, and nothing makes them uninitialized again.
                 #[allow(unsafe_code, reason = "it was initialized, and is only written to")]
                 let [pointer, length] = unsafe { pair.assume_init() };
                 Ok((pointer.get_u32(), length.get_u32()))
