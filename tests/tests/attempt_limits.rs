@@ -92,8 +92,8 @@ fn the_network_of_an_attempt_has_limits_of_its_own() {
     };
     let refused = with("--max-connections", "0", "go");
     assert_eq!(refused, "connection-limit: opened more than 0 connections at a time");
-    let received = with("--max-received", "10kB", "go");
-    assert_eq!(received, "network-limit: received more than 9.7 KiB from the network");
+    let received = with("--max-received", "10KiB", "go");
+    assert_eq!(received, "network-limit: received more than 10 KiB from the network");
     let sent = with("--max-sent", "10", "more than ten bytes");
     assert_eq!(sent, "network-limit: sent more than 10 bytes to the network");
 }

@@ -174,6 +174,7 @@ fn unsafe_code_is_only_in_listed_files() {
         "host/src/memory.rs",
         "host/src/runtime/compiled.rs",
         "host/src/runtime/compiler/child.rs",
+        "host/src/runtime/cpu_clock.rs",
         "host/src/runtime/plain/abi.rs",
         "examples/tasks/plain-pricing/",
         "host/src/transport/nng/server/received.rs",

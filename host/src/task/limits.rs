@@ -125,7 +125,7 @@ impl LimitKind {
             let (min, max) = (self.show(min), self.show(max));
             match self.unit() {
                 LimitUnit::Time => format!("seconds, or text like 500ms, 30s, 5m or 1h, from {min} up to ten years"),
-                LimitUnit::Size => format!("bytes, or text like 64MiB or 10MB, from {min} to {max}"),
+                LimitUnit::Size => format!("bytes, or text like 64KiB, 10MiB or 1.5GiB, from {min} to {max}"),
                 LimitUnit::Count => format!("a whole number from {min} to {max}"),
             }
         })
@@ -149,19 +149,15 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= DURATION_MAX)
 }
 
-/// Parses bytes, or text such as `64MiB`, `64 MB` and `1.5g`. As in most tools, `k` and `KiB` are 1024 bytes, `KB` 1000.
+/// Parses bytes, or text such as `64MiB` and `1.5 GiB`.
 fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len()));
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
         _ => return None,
     };
     let number = number.trim_end();
@@ -298,7 +294,7 @@ mod tests {
 
     #[test]
     fn sizes_times_and_counts_are_read_with_their_units() {
-        let sizes = [("1000", 1_000), ("64 KiB", 65_536), ("1.5k", 1_536), ("2MB", 2_000_000), ("1 g", 1 << 30)];
+        let sizes = [("1000", 1_000), ("64 KiB", 65_536), ("1.5kib", 1_536), ("20B", 20), ("1 GiB", 1 << 30)];
         for (text, expected) in sizes {
             assert_eq!(LimitKind::Received.parse(text), Ok(expected), "{text}");
         }
@@ -306,7 +302,8 @@ mod tests {
         assert_eq!(LimitKind::HostTime.parse("2"), Ok(2_000_000));
         assert_eq!(LimitKind::Connections.parse("8"), Ok(8));
         let wrong = [
-            (LimitKind::Memory, "64 KB"),
+            (LimitKind::Memory, "64 MB"),
+            (LimitKind::Memory, "64M"),
             (LimitKind::Memory, "5GiB"),
             (LimitKind::Memory, "-1"),
             (LimitKind::Memory, "100000.5"),
@@ -321,7 +318,7 @@ mod tests {
             assert!(kind.parse(text).is_err(), "{text}");
         }
         let why = LimitKind::Memory.parse("1").expect_err("too little");
-        assert_eq!(why, "bytes, or text like 64MiB or 10MB, from 64 KiB to 4 GiB");
+        assert_eq!(why, "bytes, or text like 64KiB, 10MiB or 1.5GiB, from 64 KiB to 4 GiB");
     }
 
     #[test]
