@@ -162,7 +162,8 @@ mod tests {
         for text in ["null", "-1.5e300", r#" {"a": [true, "\ud83d\ude00"], "a": {}} "#, "1e-999", &nested(127)] {
             assert!(is_portable(text), "{text}");
         }
-        for text in ["1e999", "[1,]", "1 2", r#""\ud800""#, r#"{"\udc00":1}"#, "NaN", &nested(128), &nested(1_000_000)] {
+        for text in ["1e999", "[1,]", "1 2", r#""\ud800""#, r#"{"\udc00":1}"#, "NaN", &nested(128), &nested(1_000_000)]
+        {
             assert!(!is_portable(text), "{}", &text[..text.len().min(20)]);
         }
         let big = "1".repeat(400);

@@ -22,7 +22,7 @@ pub(crate) use bind::{Bound, bind};
 use schema::CompiledSchema;
 pub(crate) use schema::Violation;
 #[cfg(feature = "runtime")]
-pub(crate) use schema::{Alternatives, Step, found};
+pub(crate) use schema::{Alternatives, Step, check_unique, found};
 
 /// Maximum parameters of a task whose calls are checked: one bit each during a check.
 pub const PARAMETERS_MAX: usize = 64;

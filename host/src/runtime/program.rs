@@ -111,7 +111,8 @@ pub(super) fn core_linker(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, Attempt::preview1)?;
     // wasmtime's own refuses codes from 126 on. As for any process, the code has eight bits.
     linker.allow_shadowing(true);
-    linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code & 0xff).into()) })?;
+    linker
+        .func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code & 0xff).into()) })?;
     linker.allow_shadowing(false);
     Ok(linker)
 }
@@ -133,7 +134,8 @@ fn program_io(call: &Invocation<'_>, stdout_max: usize) -> Result<ProgramIo, Rep
         serde_json::to_vec(&Input { args: call.args, kwargs: call.kwargs }).expect("JSON can be written as JSON");
     let mut args = vec![call.name.to_owned()];
     for (index, value) in text::items(call.args.as_str()).enumerate() {
-        let arg = argument(value).map_err(|violation| bad_arguments(&violation.into_error(&format!("args[{index}]"))))?;
+        let arg =
+            argument(value).map_err(|violation| bad_arguments(&violation.into_error(&format!("args[{index}]"))))?;
         args.push(arg);
     }
     Ok(ProgramIo::new(args, stdin, stdout_max))
@@ -307,10 +309,7 @@ mod tests {
                 r#""\ud800""#,
                 r#"args[1]: expected string of whole characters, found half of one (a lone surrogate) in string "\ud800""#,
             ),
-            (
-                r#""a\u0000""#,
-                r#"args[1]: expected string without the character U+0000, found string "a\u0000""#,
-            ),
+            (r#""a\u0000""#, r#"args[1]: expected string without the character U+0000, found string "a\u0000""#),
         ] {
             let args = Json::parse(&format!("[0,{wrong}]")).expect("JSON");
             let refused = program_io(&Invocation { args: &args, ..call }, 100).err().expect("it is refused");

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 mod check;
 mod compile;
@@ -15,6 +15,8 @@ mod violation;
 mod width;
 
 use check::Check;
+#[cfg(feature = "runtime")]
+pub(crate) use check::check_unique;
 use compile::Compiler;
 pub(crate) use violation::Violation;
 pub(super) use violation::push_key;
@@ -108,10 +110,10 @@ impl Rules {
 
 #[derive(Debug, Default, PartialEq)]
 struct Bounds {
-    least: Option<f64>,
-    most: Option<f64>,
-    above: Option<f64>,
-    below: Option<f64>,
+    least: Option<Number>,
+    most: Option<Number>,
+    above: Option<Number>,
+    below: Option<Number>,
     /// Length of a string, in characters.
     length_least: Option<u64>,
     length_most: Option<u64>,
@@ -132,6 +134,8 @@ struct Object {
     others: Option<u32>,
     /// Whether it is a record: a key may be written in `snake_case`, and is given once.
     is_record: bool,
+    /// Whether it is a map: each key is given once.
+    is_map: bool,
 }
 
 #[derive(Debug)]
@@ -152,6 +156,8 @@ struct Array {
     first: Vec<u32>,
     /// The node of all further items; none if they are not allowed.
     others: Option<u32>,
+    /// Whether an item, or the key with which it begins, is given once.
+    is_set: bool,
 }
 
 impl CompiledSchema {
@@ -169,8 +175,8 @@ impl CompiledSchema {
     }
 
     /// Compiles the schema of a type of a plain component: an integer must be written without a decimal point, a string
-    /// whose `contentEncoding` is base64 must be that, and an object without other properties is a record, whose keys
-    /// may be written in `snake_case` and are given once.
+    /// whose `contentEncoding` is base64 must be that, an object without other properties is a record, whose keys may be
+    /// written in `snake_case`, and the keys of every object and the items of a set are given once.
     pub(super) fn of_wit(schema: &Value) -> Result<Self, String> {
         Compiler::new(schema, Rules::WitType).compile()
     }

@@ -16,23 +16,40 @@ pub(crate) fn entries(object: &str) -> Entries<'_> {
 }
 
 /// Like [`entries`], with each key as it is written.
-#[cfg(feature = "runtime")]
-pub(crate) fn raw_entries(object: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn raw_entries(object: &str) -> impl Iterator<Item = (&str, &str)> + Clone {
     let mut values = Items { text: object, at: usize::from(object.starts_with('{')) };
     std::iter::from_fn(move || Some((values.value()?, values.value()?)))
 }
 
+/// The first of these strings and integers, in their order, that is given twice.
+pub(crate) fn repeated<'a>(values: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    // Integers have no other form than this one of zero.
+    let canonical = |value: &'a str| if value == "-0" { Cow::Borrowed("0") } else { unquoted(value) };
+    let mut sorted: Vec<Cow<'a, str>> = values.clone().map(canonical).collect();
+    sorted.sort_unstable();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1])?;
+    let mut values = values;
+    values.find(|value| canonical(value) == twice[0])
+}
+
 /// The digits of base64 text in the standard alphabet, without the padding, which may be missing. None if it is no such
-/// text.
+/// text, or if its last digit has bits beyond the last byte.
 pub(crate) fn base64_digits(text: &str) -> Option<&str> {
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
     let is_padded = padding == 0 || (padding <= 2 && text.len().is_multiple_of(4));
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    (is_padded && digits.len() % 4 != 1 && digits.as_bytes().iter().all(is_digit)).then_some(digits)
+    let last = digits.as_bytes().last();
+    let is_canonical = match digits.len() % 4 {
+        0 => true,
+        2 => last.is_some_and(|last| b"AQgw".contains(last)),
+        3 => last.is_some_and(|last| b"AEIMQUYcgkosw048".contains(last)),
+        _ => false,
+    };
+    (is_padded && is_canonical && digits.as_bytes().iter().all(is_digit)).then_some(digits)
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Items<'a> {
     text: &'a str,
     /// Offset after the opening bracket or the last item.
@@ -180,9 +197,18 @@ mod tests {
         for text in ["", "AA", "AA==", "AAA", "AAA=", "AAAA", "+/AA", "AAAAAA=="] {
             assert_eq!(base64_digits(text), Some(text.trim_end_matches('=')), "{text}");
         }
-        for text in ["A", "AA=", "A===", "=", "AAAA=", "AAAA====", "A-_A", "AA A", "ÄA"] {
+        for text in ["A", "AA=", "A===", "=", "AAAA=", "AAAA====", "A-_A", "AA A", "ÄA", "AB==", "AB", "AP9="] {
             assert_eq!(base64_digits(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_given_twice_is_found_in_any_spelling() {
+        let first = |array: &'static str| repeated(items(array));
+        assert_eq!(first(r#"["b", "a", "\u0062", "c"]"#), Some(r#""b""#));
+        assert_eq!(first("[1, 0, 10, -0, 11]"), Some("0"));
+        assert_eq!(first(r#"["a", "A", "", "1"]"#), None);
+        assert_eq!(first("[]"), None);
     }
 
     #[test]

@@ -114,7 +114,8 @@ pub(super) fn schema(shape: &Shape) -> Value {
             Kind::Tuple(fields) if matches!(fields[0].shape.kind, Kind::Text) => {
                 json!({"type": "object", "additionalProperties": schema(&fields[1].shape)})
             }
-            _ => json!({"type": "array", "items": schema(pair)}),
+            // Each key once, which a JSON Schema cannot say.
+            _ => json!({"type": "array", "items": schema(pair), "uniqueItems": true}),
         },
         Kind::Array(item, length) => {
             json!({"type": "array", "items": schema(item), "minItems": length, "maxItems": length})
@@ -135,7 +136,7 @@ pub(super) fn schema(shape: &Shape) -> Value {
             let names = cases.names.list.iter().map(|name| &**name);
             tagged_schema(names.zip(cases.payloads.iter().map(Option::as_ref)))
         }
-        Kind::Flags(names) => json!({"type": "array", "items": names_schema(names)}),
+        Kind::Flags(names) => json!({"type": "array", "items": names_schema(names), "uniqueItems": true}),
     }
 }
 

@@ -8,9 +8,8 @@
 //! - Arguments are read completely before the guest starts, and take a bounded amount of memory.
 //! - What the schema allows is what can be read: the control plane refuses the rest before it is queued.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, marker::PhantomData, sync::Arc};
 
-use serde_json::Value;
 use wasmtime::{
     Engine, Store,
     component::{Component, ComponentExportIndex, InstancePre},
@@ -30,11 +29,12 @@ use super::{
     contract_v1::{self, ReportedFailure},
     descriptor::SCHEMA_BYTES_MAX,
     entry::Returned,
+    output::cut,
     usage_clock::FunctionStart,
 };
 use crate::{
     json::Json,
-    signature::{ArgumentError, Signature},
+    signature::{ArgumentError, Signature, text},
     task::{ErrorKind, NotCallable, Policy, TaskInfo, TaskLimits, TaskName},
 };
 
@@ -51,8 +51,8 @@ mod tests;
 
 /// Maximum functions that are listed as not callable.
 const NOT_CALLABLE_MAX: usize = 1000;
-/// Maximum value of an error in bytes in which a message for people is searched.
-const PAYLOAD_READ_MAX: usize = 64 << 10;
+/// Maximum message of an error in bytes; longer ones are cut.
+const MESSAGE_MAX: usize = 4 << 10;
 /// The message of a function that returned an error without a value.
 const NO_REASON: &str = "the function returned an error";
 
@@ -197,33 +197,31 @@ fn returned(written: Written, types: &Types) -> Returned {
             _ => None,
         });
         let has_cases = err.is_some_and(|err| matches!(err.kind, Kind::Variant(_)));
-        let value = Some(&payload).filter(|payload| payload.len() <= PAYLOAD_READ_MAX);
-        let value = value.and_then(|payload| serde_json::from_str(payload).ok()).unwrap_or(Value::Bool(true));
-        let kind = if has_cases { case_name(&value).unwrap_or_default() } else { String::new() };
-        let details = if value.is_null() { String::new() } else { payload.clone() };
-        contract_v1::failed(message(&value, payload), kind, details)
+        let kind = if has_cases { case_name(&payload).into_owned() } else { String::new() };
+        let message = message(&payload);
+        let details = if payload == "null" { String::new() } else { payload };
+        contract_v1::failed(message, kind, details)
     })
 }
 
 /// The name of a case of a variant, from its JSON.
-fn case_name(value: &Value) -> Option<String> {
-    match value {
-        Value::String(name) => Some(name.clone()),
-        Value::Object(entries) => entries.keys().next().cloned(),
-        _ => None,
-    }
+fn case_name(payload: &str) -> Cow<'_, str> {
+    text::entries(payload).next().map_or_else(|| text::unquoted(payload), |(name, _)| name)
 }
 
-/// A message for people, from the value of an error and its text.
-fn message(value: &Value, text: String) -> String {
-    match value {
-        Value::Null => NO_REASON.to_owned(),
-        Value::String(message) => message.clone(),
-        Value::Object(entries) => match (entries.get("message"), entries.iter().next()) {
-            (Some(Value::String(message)), _) => message.clone(),
-            (_, Some((case, Value::String(message)))) if entries.len() == 1 => format!("{case}: {message}"),
-            _ => text,
-        },
-        _ => text,
+/// A message for people, from the JSON of an error: its text, that of its field `message`, or the JSON, shortened.
+fn message(payload: &str) -> String {
+    let is_text = |value: &&str| value.starts_with('"');
+    let mut entries = text::entries(payload);
+    let field = text::entries(payload).find(|(name, _)| name == "message").map(|(_, value)| value);
+    let message = match (field.filter(is_text), entries.next(), entries.next()) {
+        _ if payload == "null" => Cow::Borrowed(NO_REASON),
+        (Some(message), ..) => text::unquoted(message),
+        (None, Some((case, value)), None) if is_text(&value) => format!("{case}: {}", text::unquoted(value)).into(),
+        _ => text::unquoted(payload),
+    };
+    match message.len() {
+        0..=MESSAGE_MAX => message.into_owned(),
+        bytes => format!("{} ({bytes} bytes)", cut(&message, MESSAGE_MAX)),
     }
 }

@@ -1,9 +1,6 @@
 //! Reads the JSON arguments of a call in one pass, exactly or not at all.
 
-use base64::{
-    Engine as _, alphabet,
-    engine::{GeneralPurpose, GeneralPurposeConfig},
-};
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 
 use super::{
     image::{BlockId, Draft, Full, IMAGE_MAX, Image},
@@ -11,16 +8,8 @@ use super::{
 };
 use crate::{
     json::Json,
-    signature::{Alternatives, ArgumentError, Bound, Step, Violation, bind, found, text},
+    signature::{Alternatives, ArgumentError, Bound, Step, Violation, bind, check_unique, found, text},
 };
-
-/// The bits that the last character may have beyond the last byte are ignored, as by most decoders.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone),
-);
 
 /// The arguments of a call.
 #[derive(Debug)]
@@ -108,7 +97,7 @@ impl Reader {
         if json.starts_with('"') {
             let quoted = text::unquoted(json);
             let digits = text::base64_digits(&quoted).ok_or_else(|| Violation::here("base64", found(json)))?;
-            let bytes = BASE64.decode(digits).map_err(|_| Violation::here("base64", found(json)))?;
+            let bytes = BASE64_STANDARD_NO_PAD.decode(digits).map_err(|_| Violation::here("base64", found(json)))?;
             self.image.extend(&mut list, &bytes)?;
         } else if json.starts_with('[') {
             let byte = Integer { bytes: 1, signed: false };
@@ -142,7 +131,8 @@ impl Reader {
             unreachable!("a pair has two fields")
         };
         if !matches!(key.kind, Kind::Text) {
-            return self.list(pair, json, draft, at);
+            self.list(pair, json, draft, at)?;
+            return check_unique(text::items(json).filter_map(|pair| text::items(pair).next()));
         }
         expect(json, '{', "object")?;
         let mut list = self.image.draft();
@@ -154,6 +144,7 @@ impl Reader {
                 .map_err(|violation| violation.at(Step::Key(text::unquoted(quoted).into_owned())))?;
             count += 1;
         }
+        check_unique(text::raw_entries(json).map(|(key, _)| key))?;
         Ok(self.image.link_list(draft, at, list, pair.align, count)?)
     }
 
@@ -366,5 +357,5 @@ fn flags(names: &Names, size: usize, json: &str, draft: &mut Draft, at: usize) -
         debug_assert!(flag / 8 < size);
         draft.bytes[at + flag / 8] |= 1 << (flag % 8);
     }
-    Ok(())
+    check_unique(text::items(json))
 }

@@ -324,7 +324,11 @@ fn scalars_are_exact_at_their_extremes_and_refused_beyond() {
         ),
         ("char", &["\"a\"", "\"ü\"", "\"\\n\"", "\"😀\""], &["\"\"", "\"ab\"", "\"\\ud800\"", "97", "null"]),
         ("colour", &["\"red\"", "\"dark-green\""], &["\"blue\"", "0", "\"dark_green\"", "null"]),
-        ("rights", &["[]", "[\"read\",\"run-it\"]", "[\"write\"]"], &["[\"own\"]", "\"read\"", "{}", "[1]", "null"]),
+        (
+            "rights",
+            &["[]", "[\"read\",\"run-it\"]", "[\"write\"]"],
+            &["[\"own\"]", "[\"read\",\"read\"]", "\"read\"", "{}", "null"],
+        ),
         ("wrapped", &["{\"big-value\":-9223372036854775808}"], &["{}", "{\"big\":1}", "1"]),
         ("tuple-s16", &["[-32768]"], &["[]", "[1,2]", "-1"]),
         ("list-bool-one", &["[true]"], &["[]", "[true,true]"]),
@@ -348,8 +352,24 @@ fn scalars_are_exact_at_their_extremes_and_refused_beyond() {
         ("id-s8", "-0", "0"),
         ("id-char", "\"\\u00fc\"", "\"ü\""),
         ("id-wrapped", "{\"big_value\":7}", "{\"big-value\":7}"),
-        ("id-rights", "[\"write\",\"read\",\"write\"]", "[\"read\",\"write\"]"),
+        ("id-rights", "[\"write\",\"read\"]", "[\"read\",\"write\"]"),
     ] {
         assert_eq!(result(&mut fixture, &module, name, &format!("[{json}]")), kept, "{name} {json}");
+    }
+}
+
+#[test]
+fn what_would_be_changed_is_refused() {
+    let fixture = Fixture::new();
+    let module = fixture.runtime.load(&fixture.dir.write_text("id.wasm", &identities())).expect("a module");
+    for (name, value, message) in [
+        ("u64", "-1", "expected integer from 0 to 18446744073709551615, found number -1"),
+        ("s64", "1.5", "expected integer from -9223372036854775808 to 9223372036854775807, found number 1.5"),
+        ("rights", r#"["read", "write", "\u0072ead"]"#, r#"expected each one once, found string "read" twice"#),
+    ] {
+        let signature = Signature::of(module.task(&format!("id-{name}")).expect("a task"));
+        let args = Json::parse(&format!("[{value}]")).expect("JSON");
+        let refused = signature.check(&args, &Json::empty_object()).expect_err("it is refused");
+        assert_eq!(refused.to_string(), format!("args[0]: {message}"));
     }
 }

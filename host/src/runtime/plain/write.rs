@@ -1,6 +1,6 @@
 //! Writes the result of a function as JSON, straight from the guest's memory.
 
-use std::io;
+use std::{io, ops::Range};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
@@ -18,7 +18,10 @@ use wasmtime::{
     error::Context as _,
 };
 
-use crate::transport::PAYLOAD_MAX;
+use crate::{runtime::output::cut, transport::PAYLOAD_MAX};
+
+/// Maximum bytes of a key in a message.
+const KEY_SHOWN_MAX: usize = 60;
 
 /// A result as JSON: if the function returns a `result`, that of its branch.
 pub(super) type Written = Result<String, String>;
@@ -289,22 +292,32 @@ impl<'a> Writer<'a> {
         self.raw("]")
     }
 
-    /// Writes a map: an object if its keys are strings, or else an array of pairs.
+    /// Writes a map: an object if its keys are strings, or else an array of pairs. A key that it has twice is an error,
+    /// as JSON readers take either of the two.
     fn map(&mut self, cx: &mut LiftContext<'_>, map: TypeMapIndex, bytes: &[u8]) -> Write {
         let map = &self.types[map];
         let (pairs, size) = self.memory_of(bytes, map.entry_abi.size32, map.entry_abi.align32)?;
         let is_object = map.key == InterfaceType::String;
         let [start, between, stop] = if is_object { ["{", ":", "}"] } else { ["[", ",", "]"] };
+        let mut keys = Vec::new();
         self.raw(start)?;
         for (index, pair) in pairs.chunks_exact(size).enumerate() {
             if index > 0 {
                 self.raw(",")?;
             }
             self.raw(if is_object { "" } else { "[" })?;
+            let key_at = u32::try_from(self.json.len())?;
             self.value(cx, map.key, pair)?;
+            keys.push(key_at..u32::try_from(self.json.len())?);
             self.raw(between)?;
             self.value(cx, map.value, after(pair, map.value_offset32)?)?;
             self.raw(if is_object { "" } else { "]" })?;
+        }
+        let text = |key: &Range<u32>| &self.json[key.start as usize..key.end as usize];
+        keys.sort_unstable_by(|one, other| text(one).cmp(text(other)));
+        if let Some(pair) = keys.windows(2).find(|pair| text(&pair[0]) == text(&pair[1])) {
+            let key = String::from_utf8_lossy(text(&pair[0]));
+            bail!("a map has the key {} twice", cut(&key, KEY_SHOWN_MAX));
         }
         self.raw(stop)
     }

@@ -5,7 +5,7 @@
 
 use std::{cmp::Ordering, mem};
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{
     ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object, Property, STRING, kind,
@@ -132,6 +132,9 @@ impl<'a> Check<'a> {
             };
             checked.map_err(|violation| violation.at(Step::Item(index)))?;
         }
+        if node.array.as_ref().is_some_and(|array| array.is_set) && self.pay(value.len()) {
+            check_unique(text::items(value).map(|item| text::items(item).next().unwrap_or(item)))?;
+        }
         let (least, most) = counts.unwrap_or_default();
         between(count, least, most, "item")
             .map_err(|expected| Violation::here(format!("array of {expected}"), format!("array of {count}")))
@@ -181,6 +184,9 @@ impl<'a> Check<'a> {
                 let is_case = counts.is_some() && node.is_tagged() && violation.is_unknown_key();
                 return Err(if is_case { self.violation(node_id, whole) } else { violation });
             }
+        }
+        if node.object.as_ref().is_some_and(|object| object.is_map) && self.pay(whole.len()) {
+            check_unique(text::raw_entries(whole).map(|(key, _)| key))?;
         }
         let (least, most) = counts.unwrap_or_default();
         if let Err(expected) = between(count, least, most, "property") {
@@ -261,6 +267,14 @@ fn check_width(node: &Node, value: &str) -> Result<(), Violation> {
     Err(Violation::here(format!("{what}{}", width.describe()), found(value)))
 }
 
+/// Checks that each key or name is given once.
+pub(crate) fn check_unique<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<(), Violation> {
+    match text::repeated(keys) {
+        Some(key) => Err(Violation::here("each one once", format!("{} twice", found(key)))),
+        None => Ok(()),
+    }
+}
+
 impl Object {
     /// The property of a key.
     fn property(&self, key: &str) -> Option<Property> {
@@ -307,9 +321,10 @@ impl Places {
 
 impl Bounds {
     fn allow(&self, number: f64, is_exact: bool) -> bool {
-        self.least.is_none_or(|least| number >= least)
-            && self.most.is_none_or(|most| number <= most)
-            && self.above.is_none_or(|above| number > above || (number >= above && !is_exact))
-            && self.below.is_none_or(|below| number < below || (number <= below && !is_exact))
+        let value = |bound: &Option<Number>| bound.as_ref().and_then(Number::as_f64);
+        value(&self.least).is_none_or(|least| number >= least)
+            && value(&self.most).is_none_or(|most| number <= most)
+            && value(&self.above).is_none_or(|above| number > above || (number >= above && !is_exact))
+            && value(&self.below).is_none_or(|below| number < below || (number <= below && !is_exact))
     }
 }

@@ -129,7 +129,8 @@ impl<'a> Compiler<'a> {
         let is_record = self.rules == Rules::WitType && others.is_none() && !schema.contains_key("maxProperties");
         // The keys of a union with one property for each case are named in messages.
         let has_one = others.is_none() && schema.get("maxProperties").and_then(Value::as_u64) == Some(1);
-        let mut object = Object { others, is_record, ..Object::default() };
+        let is_map = self.rules == Rules::WitType && others.is_some();
+        let mut object = Object { others, is_record, is_map, ..Object::default() };
         if let Some(Value::Object(properties)) = schema.get("properties") {
             for (key, schema) in properties {
                 let property = Property { node_id: self.subschema(schema)?, place: None };
@@ -148,7 +149,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn array(&mut self, schema: &'a Map<String, Value>) -> Result<Option<Box<Array>>, String> {
-        let mut array = Array { first: self.subschemas(schema.get("prefixItems"))?, others: Some(ANY) };
+        let mut array = Array { first: self.subschemas(schema.get("prefixItems"))?, others: Some(ANY), is_set: false };
+        // Comparing items of any kind would be slow, so this is for names and keys only.
+        array.is_set = self.rules == Rules::WitType && schema.get("uniqueItems") == Some(&Value::Bool(true));
         match schema.get("items") {
             // The older way to write `prefixItems`.
             Some(Value::Array(_)) => array.first = self.subschemas(schema.get("items"))?,
@@ -179,7 +182,7 @@ impl Object {
 
 impl Bounds {
     fn of(schema: &Map<String, Value>) -> Self {
-        let number = |key| schema.get(key).and_then(Value::as_f64);
+        let number = |key| schema.get(key).and_then(Value::as_number).cloned();
         let count = |key| schema.get(key).and_then(Value::as_u64);
         Self {
             least: number("minimum"),

@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object, STRING, kind};
 
@@ -169,7 +169,14 @@ pub(in crate::signature) fn push_key(path: &mut String, key: &str) {
 
 impl Bounds {
     fn describe(&self) -> String {
-        match (self.least, self.most, self.above, self.below) {
+        // A number without a fraction is written as a whole one.
+        let shown = |bound: &Option<Number>| {
+            bound.as_ref().map(|bound| match bound.as_f64().filter(|_| bound.is_f64()) {
+                Some(number) => number.to_string(),
+                None => bound.to_string(),
+            })
+        };
+        match (shown(&self.least), shown(&self.most), shown(&self.above), shown(&self.below)) {
             (Some(least), Some(most), ..) => format!(" from {least} to {most}"),
             (Some(least), None, ..) => format!(" of at least {least}"),
             (None, Some(most), ..) => format!(" of at most {most}"),

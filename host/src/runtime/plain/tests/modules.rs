@@ -276,6 +276,36 @@ fn the_error_branch_of_a_result_is_the_failure_with_its_payload() {
 }
 
 #[test]
+fn a_long_error_is_cut_and_says_how_long_it_is() {
+    let mut fixture = Fixture::new();
+    let many = "(i32.store8 (i32.const 0) (i32.const 1)) (i32.store (i32.const 4) (i32.const 8192)) (i32.store (i32.const 8) (i32.const 5000)) (i32.const 0)";
+    let module = load(&fixture, "fails.wasm", &returning("", "(result (error (list u8)))", many, ""));
+    let message = failure(call(&mut fixture, &module, "f", "[]", "{}")).message;
+    assert_eq!(message, format!("{}… (6668 bytes)", "A".repeat(4096)));
+    let dropped = "the failure's details were dropped: 6670 bytes, limit 2048";
+    let reports = fixture.take_reports();
+    assert!(reports.iter().any(|report| report.contains(dropped)), "{reports:?}");
+}
+
+#[test]
+fn a_map_with_a_key_twice_is_a_trap() {
+    let mut fixture = Fixture::new();
+    let map = |second: u32| {
+        let words = [16, 2, 0, 0, 1025, 1, 7, second, 1, 8];
+        let stores = words
+            .iter()
+            .enumerate()
+            .map(|(index, word)| format!("(i32.store (i32.const {}) (i32.const {word}))", 4 * index));
+        stores.collect::<String>() + "(i32.const 0)"
+    };
+    let module = load(&fixture, "map.wasm", &returning("", "(map string u8)", &map(1027), ""));
+    assert_eq!(result(&mut fixture, &module, "f", "[]"), r#"{"t":7,"e":8}"#);
+    let module = load(&fixture, "map.wasm", &returning("", "(map string u8)", &map(1025), ""));
+    let failed = failure(call(&mut fixture, &module, "f", "[]", "{}"));
+    assert_eq!((failed.kind, failed.message.as_str()), (ErrorKind::Trap, r#"a map has the key "t" twice"#));
+}
+
+#[test]
 fn a_result_that_violates_the_canonical_abi_is_a_trap() {
     let mut fixture = Fixture::new();
     let pair = |pointer: i64, length: i64| {

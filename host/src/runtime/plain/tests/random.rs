@@ -1,6 +1,6 @@
 //! Random types and values, from a seed.
 
-use std::fmt::Write as _;
+use std::{collections::HashSet, fmt::Write as _};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use wasmtime::component::Val;
@@ -257,7 +257,10 @@ impl Random {
                 (Val::FixedLengthList(values), json)
             }
             Type::Map(key, value) => {
-                let pairs: Vec<_> = (0..self.below(4)).map(|_| (self.value(key), self.value(value))).collect();
+                let mut pairs: Vec<_> = (0..self.below(4)).map(|_| (self.value(key), self.value(value))).collect();
+                // Each key once.
+                let mut keys = HashSet::new();
+                pairs.retain(|((_, key), _)| keys.insert(key.clone()));
                 let is_object = matches!(**key, Type::Text);
                 let json =
                     pairs.iter().map(
@@ -417,9 +420,17 @@ impl Random {
                 format!("{{{name:?}:{json}}}")
             }
             Type::Map(key, value) if matches!(**key, Type::Text) => {
-                format!("{{\"k\":{},\"ü\":{}}}", self.almost(value), self.almost(value))
+                let second = self.one_of(&["ü", "ü", "\\u006b"]);
+                format!("{{\"k\":{},\"{second}\":{}}}", self.almost(value), self.almost(value))
             }
-            Type::Map(key, value) => format!("[[{},{}]]", self.almost(key), self.almost(value)),
+            Type::Map(key, value) => {
+                let pairs = [0, 1].map(|_| format!("[{},{}]", self.almost(key), self.almost(value)));
+                format!("[{}]", pairs.join(","))
+            }
+            Type::Flags(names) => {
+                let set: Vec<String> = (0..self.below(3)).map(|_| format!("{:?}", self.one_of(names))).collect();
+                format!("[{}]", set.join(","))
+            }
             other => self.value(other).1,
         }
     }
