@@ -101,12 +101,17 @@ pub(super) struct ReportedFailure {
     pub(super) metadata: Option<Json>,
     /// Warnings about dropped values, for the task's log.
     pub(super) warnings: Vec<String>,
+    /// Whether its kind is that of a failed allocation.
+    pub(super) lacks_memory: bool,
 }
 
 /// The failure of a function that returned an error of its own.
 pub(super) fn failed(message: String, kind: String, details: String) -> ReportedFailure {
     failure(GuestFailure::Failed(TaskError { message, kind, details }))
 }
+
+/// The kind of Python's exception for a failed allocation. In other languages the attempt traps.
+const MEMORY_ERROR: &str = "MemoryError";
 
 /// Converts a guest's failure, without a kind or details that violate the contract.
 pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
@@ -120,8 +125,9 @@ pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
     };
     let mut warnings = Vec::new();
     let metadata = failure_metadata(&error, &mut warnings);
+    let lacks_memory = error.kind == MEMORY_ERROR;
     let failure = Failure { retry_after, ..Failure::new(kind, shortened(error.message, MESSAGE_MAX)) };
-    ReportedFailure { failure, metadata, warnings }
+    ReportedFailure { failure, metadata, warnings, lacks_memory }
 }
 
 fn failure_metadata(error: &TaskError, warnings: &mut Vec<String>) -> Option<Json> {

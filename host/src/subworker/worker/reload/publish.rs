@@ -30,16 +30,22 @@ enum ProposalResult {
 impl Reloader {
     /// Publishes the next catalog with as many staged modules as possible.
     pub(super) fn publish_staged(&mut self, mut next: Catalog, mut has_changes: bool) {
-        // A module whose file is missing again waits until it is restored.
-        let exists = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
-        let mut paths: Vec<PathBuf> = self.staged.keys().filter(exists).cloned().collect();
-        paths.sort_by_key(|path| self.startup.position(path));
         // All together first: a task may have moved from one module to another.
+        let paths = self.publishable(&next);
         let are_published = paths.len() > 1 && self.try_publish(&mut next, &paths, &mut has_changes).is_ok();
         if !are_published {
-            for path in &paths {
-                if let Err(failure) = self.try_publish(&mut next, slice::from_ref(path), &mut has_changes) {
-                    has_changes |= self.record_rejection(&mut next, path, failure);
+            // One that is published may displace another, whose tasks a third one then has to itself.
+            for _ in 0..=paths.len() {
+                let paths = self.publishable(&next);
+                let mut is_any_published = false;
+                for path in &paths {
+                    match self.try_publish(&mut next, slice::from_ref(path), &mut has_changes) {
+                        Ok(()) => is_any_published = true,
+                        Err(failure) => has_changes |= self.record_rejection(&mut next, path, failure),
+                    }
+                }
+                if !is_any_published {
+                    break;
                 }
             }
         }
@@ -51,6 +57,15 @@ impl Reloader {
         } else if !self.catalog.is_acknowledged(live.revision()) {
             self.report_live(&live);
         }
+    }
+
+    /// The staged modules that may go live, in the order of their sources. One whose file is missing again waits until it
+    /// is restored.
+    fn publishable(&self, next: &Catalog) -> Vec<PathBuf> {
+        let exists = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
+        let mut paths: Vec<PathBuf> = self.staged.keys().filter(exists).cloned().collect();
+        paths.sort_by_key(|path| self.startup.position(path));
+        paths
     }
 
     /// Publishes the catalog without the modules whose files are permanently removed.
