@@ -101,8 +101,6 @@ pub(super) struct ReportedFailure {
     pub(super) metadata: Option<Json>,
     /// Warnings about dropped values, for the task's log.
     pub(super) warnings: Vec<String>,
-    /// Whether its kind is that of a failed allocation.
-    pub(super) lacks_memory: bool,
 }
 
 /// The failure of a function that returned an error of its own.
@@ -125,9 +123,9 @@ pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
     };
     let mut warnings = Vec::new();
     let metadata = failure_metadata(&error, &mut warnings);
-    let lacks_memory = error.kind == MEMORY_ERROR;
+    let kind = if kind == ErrorKind::Failed && error.kind == MEMORY_ERROR { ErrorKind::OutOfMemory } else { kind };
     let failure = Failure { retry_after, ..Failure::new(kind, shortened(error.message, MESSAGE_MAX)) };
-    ReportedFailure { failure, metadata, warnings, lacks_memory }
+    ReportedFailure { failure, metadata, warnings }
 }
 
 fn failure_metadata(error: &TaskError, warnings: &mut Vec<String>) -> Option<Json> {

@@ -148,14 +148,17 @@ fn over_time(reason: EndReason, timeout: Duration, attempt: &Attempt) -> Option<
 
 /// A failure that the guest reported itself. A blank message is replaced by the guest's last error.
 fn reported(reported: ReportedFailure, attempt: &Attempt) -> AttemptResult {
-    let ReportedFailure { mut failure, metadata, warnings, lacks_memory } = reported;
+    let ReportedFailure { mut failure, metadata, warnings } = reported;
     failure.message = match failure.message.trim() {
         "" => attempt.with_output(|output| output.last_error()).unwrap_or_else(|| NO_REASON.to_owned()),
         message => message.to_owned(),
     };
-    if let Some(refused) = attempt.limits.refused_growth().filter(|_| lacks_memory) {
-        failure.kind = ErrorKind::OutOfMemory;
-        add_line(&mut failure.message, &out_of_memory(refused));
+    if failure.kind == ErrorKind::OutOfMemory {
+        match attempt.limits.refused_growth() {
+            Some(refused) => add_line(&mut failure.message, &out_of_memory(refused)),
+            // Whatever it is, the host refused nothing.
+            None => failure.kind = ErrorKind::Failed,
+        }
     }
     for warning in warnings {
         // The attempt has ended, so exceeding its output limit here has no effect.

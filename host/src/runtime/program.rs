@@ -236,7 +236,7 @@ fn failure(kind: ErrorKind, message: String, exit_code: Option<i32>) -> Reported
     let details =
         exit_code.map(|code| serde_json::json!({"failure": {"kind": "exit", "details": {"exit_code": code}}}));
     let metadata = details.map(|details| Json::of(&details).expect("it is JSON"));
-    ReportedFailure { failure: Failure::new(kind, message), metadata, warnings: Vec::new(), lacks_memory: false }
+    ReportedFailure { failure: Failure::new(kind, message), metadata, warnings: Vec::new() }
 }
 
 #[cfg(test)]

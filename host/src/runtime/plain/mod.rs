@@ -186,7 +186,6 @@ fn bad_arguments(error: &ArgumentError) -> ReportedFailure {
         failure: crate::task::Failure::new(ErrorKind::BadArguments, error.to_string()),
         metadata: Some(error.metadata()),
         warnings: Vec::new(),
-        lacks_memory: false,
     }
 }
 
