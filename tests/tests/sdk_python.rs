@@ -116,6 +116,26 @@ fn errors_of_python_sources_are_shown_as_python_shows_them() {
 }
 
 #[test]
+fn links_in_a_python_project_are_not_followed_around() {
+    if sdk::is_without(TOOL) {
+        return;
+    }
+    let directory = directory();
+    let project = directory.path().join("shop");
+    fs::create_dir(&project).expect("folder created");
+    let source = "from pathlib import Path\nfrom fastworker import task\n\n\
+                  TEXT = (Path(__file__).parent / 'text').read_text()\n\n@task\ndef text() -> str:\n    return TEXT\n";
+    fs::write(project.join("tasks.py"), source).expect("file written");
+    fs::write(project.join("text"), "read while building").expect("file written");
+    for (name, target) in [("target", "."), ("around", "."), ("root", "/")] {
+        std::os::unix::fs::symlink(target, project.join(name)).expect("link created");
+    }
+    let ran = sdk::build(directory.path(), "shop").with_code(0);
+    assert!(ran.stderr.contains("around, root, target are links that leave the folder"), "{ran:?}");
+    assert_eq!(Attempt::run(&project.join("shop.wasm"), &["text"]).result(), "read while building");
+}
+
+#[test]
 fn what_a_python_task_cannot_do_is_explained() {
     if sdk::is_without(TOOL) {
         return;
