@@ -41,7 +41,7 @@ OTHER_FOLDERS = {
 OTHER_FILES = {"__main__.py", "conftest.py", "setup.py"}
 # What tools write, never read by the code of a task. So are modules, which are large.
 TOOL_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
-HTTP_MODULES = ("fastworker.http", "http.client", "urllib.request", "urllib3", "requests")
+HTTP_MODULES = ("fastworker.http", "http.client", "urllib.request", "urllib3", "requests", "httpx")
 IMPORT = re.compile(r"^\s*(?:from|import)\s+fastworker\b", re.MULTILINE)
 DECORATOR = re.compile(r"^\s*@(?:\w+\.)*task\b|\btask\(", re.MULTILINE)
 INLINE = re.compile(r"^# /// script\s*$\n(?P<content>(?:^#(?:| .*)$\n)+?)^# ///\s*$", re.MULTILINE)

@@ -121,7 +121,7 @@ fn componentize(
     module: &Path,
 ) -> Result<(), CliError> {
     let app = build.scratch().join("app");
-    build.write(&app.join(format!("{APP}.py")), &app_source(&plan.modules))?;
+    build.write(&app.join(format!("{APP}.py")), &app_source(&plan.modules, build.source.file.is_some()))?;
     // Without it, componentize-py would add the packages of the user's environment to the module.
     let no_packages = build.scratch().join("environment");
     let folder = no_packages.join("lib/site-packages");
@@ -159,13 +159,14 @@ fn root_as_given(build: &Build<'_>, plan: &Plan) -> PathBuf {
 }
 
 /// The module that componentize-py imports.
-fn app_source(modules: &[String]) -> String {
+fn app_source(modules: &[String], is_file: bool) -> String {
     let names: Vec<String> = modules.iter().map(|name| format!("{name:?}")).collect();
     format!(
         "import sys\n\n# No files beside the user's own.\nsys.dont_write_bytecode = True\n\nfrom fastworker import prepare\n\n\
-         prepare.modules({})\n\nfrom fastworker.module import Tasks\n\n\
+         prepare.modules({}, is_script={})\n\nfrom fastworker.module import Tasks\n\n\
          prepare.finish(\"{APP_FOLDER}/notes\")\n",
-        names.join(", ")
+        names.join(", "),
+        if is_file { "True" } else { "False" }
     )
 }
 
