@@ -200,7 +200,10 @@ def _install_in_httpx(httpx: Any, transports: Any) -> None:
     async def send_async(self: Any, request: Any) -> Any:
         return send(request, await request.aread())
 
-    async def close_async(self: Any) -> None: ...
+    async def enter_async(self: Any) -> Any:
+        return self
+
+    async def close_async(self: Any, *exception: object) -> None: ...
 
     for transport in (transports.HTTPTransport, transports.AsyncHTTPTransport):
         transport.__init__ = lambda self, *args, **options: None
@@ -210,5 +213,5 @@ def _install_in_httpx(httpx: Any, transports: Any) -> None:
     transports.HTTPTransport.close = lambda self: None
     transports.AsyncHTTPTransport.handle_async_request = send_async
     transports.AsyncHTTPTransport.aclose = close_async
-    for name in ("__aenter__", "__aexit__"):
-        delattr(transports.AsyncHTTPTransport, name)  # those of its base do nothing but close it
+    transports.AsyncHTTPTransport.__aenter__ = enter_async
+    transports.AsyncHTTPTransport.__aexit__ = close_async
