@@ -78,9 +78,9 @@ def of_build(error: BaseException, text: str, missing: list[str], *, is_script: 
             return _of_import(error.name)
         names = list(dict.fromkeys([top, *missing]))
         compiled = [name for name in names if name in _COMPILED_PACKAGES]
-        if compiled:
-            return "; ".join(f"{name} {_COMPILED}" for name in compiled)
-        return _add(names, is_script=is_script)
+        others = [name for name in names if name not in _COMPILED_PACKAGES]
+        advice = [f"{name} {_COMPILED}" for name in compiled]
+        return "; ".join([*advice, _add(others, is_script=is_script)] if others else advice)
     variable = _variable(error)
     if variable is not None:
         return f"there are no environment variables while building: read {variable} in the task, with --allow-env {variable}"

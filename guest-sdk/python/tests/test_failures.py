@@ -155,6 +155,7 @@ class Failures(Case):
         self.assertIn("add the package of rich to requirements.txt", project)
         compiled = hints.of_build(missing, "x", ["numpy", "torch"], is_script=True) or ""
         self.assertIn("torch has compiled code", compiled)
+        self.assertIn("list the package of rich at the top", compiled)
 
     def test_a_kind_fits_the_contract(self):
         long = type("É" * 100, (Exception,), {})
