@@ -64,7 +64,7 @@ def of(error: BaseException, text: str) -> str | None:
     variable = _variable(error)
     if variable is not None:
         return f"a task sees only variables that the worker grants: --allow-env {variable}, or --allow-env {variable}=VALUE"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename is not None:
         return _of_file(error)
     known = next((path for name, path in _data_files.items() if name in text), None)
     return f"{known} is not in the module. {_FILES[0].upper()}{_FILES[1:]}" if known else None
@@ -134,8 +134,7 @@ def _variable(error: BaseException) -> str | None:
 
 
 def _of_file(error: OSError) -> str | None:
-    # The host itself says which grant an address would have needed.
-    if error.filename is None or not isinstance(error, (FileNotFoundError, PermissionError)):
+    if not isinstance(error, (FileNotFoundError, PermissionError)):
         return None
     path = str(error.filename)
     if any(folder and path.startswith(folder.rstrip("/") + "/") for folder in sys.path):
