@@ -226,6 +226,9 @@ impl<'a> Document<'a> {
     }
 }
 
+/// The beginning of the warning for a schema that cannot be used.
+pub(crate) const CHECKED_BY_TASK_ONLY: &str = "arguments are checked by the task only";
+
 impl Signature {
     /// Compiles the signature of a task.
     pub fn of(task: &TaskInfo) -> Self {
@@ -273,7 +276,7 @@ impl Signature {
     }
 
     fn warn(&mut self, why: &str) {
-        self.warnings.push(format!("arguments are checked by the task only: {why}"));
+        self.warnings.push(format!("{CHECKED_BY_TASK_ONLY}: {why}"));
     }
 
     /// The parts of the schema that could not be used, with the reason.

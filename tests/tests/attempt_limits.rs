@@ -28,13 +28,13 @@ fn each_limit_has_an_option_and_an_error_kind() {
     let none = json!([]);
     let cases = [
         ("--max-timeout", "200ms", "endless_loop", &none, "timeout: Task timed out after 0.2s"),
-        ("--max-cpu-time", "200ms", "endless_loop", &none, "cpu-time-limit: used more than 0.2s of CPU time"),
+        ("--max-cpu-time", "200ms", "endless_loop", &none, "cpu-time-limit: used more than 0.2 s of CPU time"),
         (
             "--max-host-time",
             "200ms",
             "endless_sleep",
             &none,
-            "host-time-limit: waited more than 0.2s in calls of the host",
+            "host-time-limit: waited more than 0.2 s in calls of the host",
         ),
         ("--max-output", "2000", "output_flood", &none, "output-limit: printed more than 1.9 KiB"),
         ("--max-log", "2000", "log_flood", &none, "log-limit: logged more than 1.9 KiB"),
@@ -112,7 +112,7 @@ fn the_configuration_file_limits_modules_and_tasks() {
         let ended = cluster.cli(["submit", "--json", "--task-name", task]).with_code(1).json();
         format!("{}: {}", ended["error_kind"].as_str().unwrap_or_default(), ended["error"].as_str().unwrap_or_default())
     };
-    assert_eq!(submit("endless_loop"), "cpu-time-limit: used more than 0.3s of CPU time");
+    assert_eq!(submit("endless_loop"), "cpu-time-limit: used more than 0.3 s of CPU time");
     assert!(submit("log_flood").starts_with("log-limit: logged more than 10 KiB"));
     let list = cluster.cli(["list", "--json"]).with_code(0).json();
     let tasks = list[0]["tasks"].as_array().cloned().unwrap_or_default();

@@ -15,6 +15,7 @@ import { bundle } from './bundle.mjs';
 import { componentize } from './componentize.mjs';
 import { needsOf } from './engine.mjs';
 import { engineOf, findEntry } from './entry.mjs';
+import { warnOfFloating } from './floating.mjs';
 import { createProgram, sdk, typeErrors } from './program.mjs';
 import { BuildError, Report } from './report.mjs';
 import { findTasks } from './signature.mjs';
@@ -43,6 +44,7 @@ export async function bundleModule(path, tools) {
   warnings.forEach((warning) => report.warn(warning.text, warning.at));
   if (tasks.length === 0) throw noTasks();
   reportTypeErrors(ts, program, report);
+  warnOfFloating(ts, program, files, report);
   const asked = engineOf(entry);
   const { reason: needed, fetches } = needsOf(ts, program, tasks, files, report);
   const engine = asked ?? (needed === undefined ? 'small' : 'complete');

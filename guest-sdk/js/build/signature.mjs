@@ -1,5 +1,7 @@
 // The signatures of the tasks in the author's sources, which the build adds to the calls of `task`.
 
+import { dirname } from 'node:path';
+
 import { documentationOf, keywordsOf, parameterTags } from './documentation.mjs';
 import { authorFiles, placeOf } from './program.mjs';
 import { BuildError } from './report.mjs';
@@ -24,10 +26,11 @@ import { SchemaWriter, annotated, includesUndefined, isOfSdk } from './schema.mj
  */
 export function findTasks(ts, program, report) {
   const checker = program.getTypeChecker();
+  const root = dirname(program.getRootFileNames()[0]);
   const found = [];
   for (const file of authorFiles(program)) {
     const visit = (node) => {
-      if (ts.isCallExpression(node) && isTask(ts, checker, node.expression)) found.push(read(ts, checker, file, node, report));
+      if (ts.isCallExpression(node) && isTask(ts, checker, node.expression)) found.push(read(ts, checker, file, node, report, root));
       ts.forEachChild(node, visit);
     };
     visit(file);
@@ -53,11 +56,13 @@ function isTask(ts, checker, callee) {
   return symbol?.name === 'task' && (symbol.declarations ?? []).some(isOfSdk);
 }
 
-function read(ts, checker, file, call, report) {
+function read(ts, checker, file, call, report, root) {
   const at = placeOf(file, call.getStart());
   const run = call.arguments.find((argument) => checker.getTypeAtLocation(argument).getCallSignatures().length > 0) ?? call.arguments[call.arguments.length - 1];
   const signature = run === undefined ? undefined : checker.getTypeAtLocation(run).getCallSignatures()[0];
-  const derived = { name: nameOf(ts, call) };
+  // As places in stacks are: without the folders of the machine that builds.
+  const place = placeOf(file, call.getStart(), root).replace(/^(\.\.\/)+|:\d+$/g, '');
+  const derived = { name: nameOf(ts, call), at: place };
   let isAsync = false;
   if (signature !== undefined) {
     const declaration = signature.getDeclaration();
@@ -96,7 +101,7 @@ function parametersOf(ts, checker, call, signature, declaration) {
     const type = parameterType(ts, checker, symbol, node, place);
     const rest = isRest(ts, symbol);
     if (rest && checker.isTupleType(type)) return tupleParameters(checker, writer, type, place, symbol);
-    const name = parameterName(ts, node, symbol, tags, index);
+    const name = parameterName(ts, node, symbol, tags, index, symbols);
     const description = tags.find((tag) => tag.name === name)?.text;
     const [itemType, itemNode] = rest ? [checker.getTypeArguments(type)[0] ?? type, undefined] : [type, node?.type];
     const schema = writer.write(itemType, itemNode, place);
@@ -150,10 +155,15 @@ function tupleParameters(checker, writer, type, place, symbol) {
   }));
 }
 
-// A parameter that is taken apart has the name of its `@param`, if there is one.
-function parameterName(ts, node, symbol, tags, index) {
+// A parameter that is taken apart has the name of its `@param`, if there is one, or else the usual one of its kind.
+function parameterName(ts, node, symbol, tags, index, symbols) {
   if (node === undefined || !ts.isParameter(node) || ts.isIdentifier(node.name)) return symbol.name;
-  return tags[index]?.name ?? `arg${index}`;
+  if (tags[index]?.name !== undefined) return tags[index].name;
+  const usual = ts.isObjectBindingPattern(node.name) ? 'options' : 'items';
+  const isPattern = ({ valueDeclaration: each }) => each !== undefined && ts.isParameter(each) && !ts.isIdentifier(each.name);
+  let name = symbols.every((each) => each === symbol || !isPattern(each)) ? usual : `${usual}${index + 1}`;
+  while (symbols.some((each) => each.name === name)) name += '_';
+  return name;
 }
 
 function isOptional(ts, checker, node, type) {
@@ -174,7 +184,7 @@ function typeText(checker, node, type, ts) {
 }
 
 function oneLine(text) {
-  return text.replace(/\s+/g, ' ');
+  return text.replace(/\s+/g, ' ').trim();
 }
 
 function resultOf(ts, checker, call, signature, declaration) {

@@ -69,7 +69,7 @@ function create(name, options, run, derived) {
   for (const key of Object.keys(options)) {
     if (!OPTION_KEYS.includes(key)) throw new TypeError(`there is no option ${key}${hint(key, OPTION_KEYS)}`);
   }
-  if (tasks.has(name)) throw new TypeError('two tasks have this name');
+  if (tasks.has(name)) throw new TypeError(`another task has this name${placeText(tasks.get(name).at)}: rename one of them`);
   const policy = policyOf(options);
   const parameters = options.parameters === undefined ? derived.parameters : describeParameters(options.parameters);
   const result = options.result === undefined ? derived.result : describeResult(options.result);
@@ -79,7 +79,12 @@ function create(name, options, run, derived) {
       `a schedule passes no arguments: give '${required.name}' a default, or use \`fastworker schedule add\`, which can pass arguments`,
     );
   }
-  return { name, run, documentation: String(options.documentation ?? derived.documentation ?? ''), parameters, result, policy };
+  const documentation = String(options.documentation ?? derived.documentation ?? '');
+  return { name, run, documentation, parameters, result, policy, at: derived.at };
+}
+
+function placeText(at) {
+  return at === undefined ? '' : `, at ${at}`;
 }
 
 function checkName(name) {

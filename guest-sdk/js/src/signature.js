@@ -18,6 +18,7 @@ import { hint } from './nearest.js';
  * @property {Parameter[]} [parameters] undefined if they are not known
  * @property {{ type?: string, schema?: object }} [result]
  * @property {object} policy
+ * @property {string} [at] where the source registers it, as `file:line`
  */
 
 const KINDS = {

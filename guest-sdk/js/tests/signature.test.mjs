@@ -115,7 +115,7 @@ test('JavaScript has the names of its parameters, and the types of its JSDoc', a
   const module = await loadText(text, 'tasks.mjs');
   const [join, plain] = module.tasks;
   assert.deepEqual(join.schema.parameters[0].schema.items, { type: 'object', properties: { name: string, price: number }, required: ['name'] });
-  assert.deepEqual(plain.schema.parameters.map(({ name, required }) => [name, required]), [['x', true], ['y', false], ['arg2', true]]);
+  assert.deepEqual(plain.schema.parameters.map(({ name, required }) => [name, required]), [['x', true], ['y', false], ['options', true]]);
 });
 
 test('a small schema replaces what the source says', async () => {
@@ -124,6 +124,16 @@ test('a small schema replaces what the source says', async () => {
   assert.equal(documentation, 'By hand.');
   assert.deepEqual(schema.parameters.map(({ name, required, schema: each }) => [name, required, each]), [
     ['x', true, { type: 'integer' }], ['when', false, { anyOf: [{ type: 'string', format: 'date-time' }, { type: 'null' }] }], ['raw', true, { type: 'object', required: ['a'] }]]);
+});
+
+test('a second task of a name is refused with the place of the first', async () => {
+  const text = "import { task } from 'fastworker';\nconst name = 'a';\ntask('a', () => 1);\ntask(name, () => 2);";
+  await assert.rejects(loadText(text), (error) => error.message === "task 'a': another task has this name, at tasks.ts:3: rename one of them");
+});
+
+test('the name of a parameter that is taken apart is a usual one', async () => {
+  const { parameters } = await signatureOf("task('t', ({ a }: { a: number }, [b]: number[], options4: string, { c }: { c: string }) => [a, b, options4, c]);");
+  assert.deepEqual(parameters.map(({ name }) => name), ['options1', 'items2', 'options4', 'options4_']);
 });
 
 test('types without a JSON form are refused with their place', async () => {

@@ -114,7 +114,7 @@ test('options are the policy, and wrong ones say what is right', async () => {
   assert.throws(() => task(() => 1), /needs a name/);
   assert.throws(() => task('a', 1), /takes a function/);
   task('once', () => 1);
-  assert.throws(() => task('once', () => 1), /two tasks have this name/);
+  assert.throws(() => task('once', () => 1), /another task has this name: rename one of them/);
 });
 
 test('needs and limits are in the policy, and wrong ones say what is right', async () => {

@@ -22,8 +22,9 @@ use super::{
 use crate::{
     runtime::{self, inspect::add_producers},
     shutdown::Signals,
+    signature::CHECKED_BY_TASK_ONLY,
     subworker::ModulesConfig,
-    task::ModuleInfo,
+    task::{AttemptLimits, ModuleInfo},
 };
 
 // What is built, and with what.
@@ -195,11 +196,27 @@ fn component_of(bytes: Vec<u8>, source: &Source) -> Result<Vec<u8>, CliError> {
     })
 }
 
-/// Loads a module as a worker does.
+/// Loads a module as a worker does that grants and allows everything.
 fn load(path: &Path) -> Result<ModuleInfo, CliError> {
-    let sources = vec![path.display().to_string()];
-    let (_runtime, catalog) = ModulesConfig { sources, concurrency: 1, ..ModulesConfig::default() }.load()?;
-    catalog.describe().into_iter().next().ok_or_else(|| CliError::new(EXIT_FAILURE, "it is not a module"))
+    let (sources, limits) = (vec![path.display().to_string()], AttemptLimits::greatest());
+    let config = ModulesConfig { sources, limits, concurrency: 1, checks_needs: false, ..ModulesConfig::default() };
+    let (_runtime, catalog) = config.load()?;
+    let info = catalog.describe().into_iter().next();
+    let info = info.ok_or_else(|| CliError::new(EXIT_FAILURE, "it is not a module"))?;
+    match declared_wrongly(&info) {
+        mistakes if mistakes.is_empty() => Ok(info),
+        mistakes => Err(CliError::new(EXIT_FAILURE, mistakes.join("\n"))
+            .hint("correct what the tasks declare: a worker would run them without it")),
+    }
+}
+
+/// What the tasks of a module declare and a worker ignores, such as a schedule at no time.
+fn declared_wrongly(info: &ModuleInfo) -> Vec<String> {
+    let mistakes = info.tasks.iter().flat_map(|task| {
+        let mistakes = task.warnings.iter().filter(|warning| !warning.starts_with(CHECKED_BY_TASK_ONLY));
+        mistakes.map(|mistake| format!("task {}: {mistake}", task.name))
+    });
+    mistakes.collect()
 }
 
 /// The error for a module that was built but cannot be loaded, which names the file that the author knows.

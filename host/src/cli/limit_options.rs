@@ -18,30 +18,37 @@ pub(super) struct LimitOptions {
     /// Maximum time of waiting for the network, files and clocks, together [default: no limit]
     #[arg(long, env = "FASTWORKER_MAX_HOST_TIME", value_name = "DURATION", value_parser = |text: &str| parse(LimitKind::HostTime, text))]
     max_host_time: Option<u64>,
-    /// Maximum linear memory [default: 512MiB]
-    #[arg(long, env = "FASTWORKER_MAX_MEMORY", value_name = "SIZE", value_parser = |text: &str| parse(LimitKind::Memory, text))]
-    max_memory: Option<u64>,
-    /// Maximum stack, for all tasks alike [default: 1MiB]
-    #[arg(long, env = "FASTWORKER_MAX_STACK", value_name = "SIZE", value_parser = parse_stack)]
-    max_stack: Option<usize>,
-    /// Maximum bytes of the result and the follow-up tasks [default: just under 16MiB, which is the most]
-    #[arg(long, env = "FASTWORKER_MAX_RESULT", value_name = "SIZE", value_parser = |text: &str| parse(LimitKind::Result, text))]
-    max_result: Option<u64>,
-    /// Maximum bytes printed to stdout and stderr [default: 1MiB]
-    #[arg(long, env = "FASTWORKER_MAX_OUTPUT", value_name = "SIZE", value_parser = |text: &str| parse(LimitKind::Output, text))]
-    max_output: Option<u64>,
-    /// Maximum bytes of log lines [default: 1MiB]
-    #[arg(long, env = "FASTWORKER_MAX_LOG", value_name = "SIZE", value_parser = |text: &str| parse(LimitKind::Log, text))]
-    max_log: Option<u64>,
-    /// Maximum connections at a time [default: 64]
-    #[arg(long, env = "FASTWORKER_MAX_CONNECTIONS", value_name = "COUNT", value_parser = |text: &str| parse(LimitKind::Connections, text))]
-    max_connections: Option<u64>,
-    /// Maximum bytes received from the network [default: 256MiB]
-    #[arg(long, env = "FASTWORKER_MAX_RECEIVED", value_name = "SIZE", value_parser = |text: &str| parse(LimitKind::Received, text))]
-    max_received: Option<u64>,
-    /// Maximum bytes sent to the network [default: 256MiB]
-    #[arg(long, env = "FASTWORKER_MAX_SENT", value_name = "SIZE", value_parser = |text: &str| parse(LimitKind::Sent, text))]
-    max_sent: Option<u64>,
+    /// Maximum linear memory
+    #[arg(long, env = "FASTWORKER_MAX_MEMORY", value_name = "SIZE", default_value = "512MiB",
+          value_parser = |text: &str| parse(LimitKind::Memory, text))]
+    max_memory: u64,
+    /// Maximum stack, for all tasks alike
+    #[arg(long, env = "FASTWORKER_MAX_STACK", value_name = "SIZE", default_value = "1MiB", value_parser = parse_stack)]
+    max_stack: usize,
+    /// Maximum bytes of the result and the follow-up tasks
+    #[arg(long, env = "FASTWORKER_MAX_RESULT", value_name = "SIZE", default_value = "16320KiB",
+          value_parser = |text: &str| parse(LimitKind::Result, text))]
+    max_result: u64,
+    /// Maximum bytes printed to stdout and stderr
+    #[arg(long, env = "FASTWORKER_MAX_OUTPUT", value_name = "SIZE", default_value = "1MiB",
+          value_parser = |text: &str| parse(LimitKind::Output, text))]
+    max_output: u64,
+    /// Maximum bytes of log lines
+    #[arg(long, env = "FASTWORKER_MAX_LOG", value_name = "SIZE", default_value = "1MiB",
+          value_parser = |text: &str| parse(LimitKind::Log, text))]
+    max_log: u64,
+    /// Maximum connections at a time
+    #[arg(long, env = "FASTWORKER_MAX_CONNECTIONS", value_name = "COUNT", default_value = "64",
+          value_parser = |text: &str| parse(LimitKind::Connections, text))]
+    max_connections: u64,
+    /// Maximum bytes received from the network
+    #[arg(long, env = "FASTWORKER_MAX_RECEIVED", value_name = "SIZE", default_value = "256MiB",
+          value_parser = |text: &str| parse(LimitKind::Received, text))]
+    max_received: u64,
+    /// Maximum bytes sent to the network
+    #[arg(long, env = "FASTWORKER_MAX_SENT", value_name = "SIZE", default_value = "256MiB",
+          value_parser = |text: &str| parse(LimitKind::Sent, text))]
+    max_sent: u64,
 }
 
 /// The least stack with which modules work at all, and the greatest, as each slot reserves it.
@@ -64,20 +71,20 @@ impl LimitOptions {
             (LimitKind::Timeout, self.max_timeout),
             (LimitKind::CpuTime, self.max_cpu_time),
             (LimitKind::HostTime, self.max_host_time),
-            (LimitKind::Memory, self.max_memory),
-            (LimitKind::Result, self.max_result),
-            (LimitKind::Output, self.max_output),
-            (LimitKind::Log, self.max_log),
-            (LimitKind::Connections, self.max_connections),
-            (LimitKind::Received, self.max_received),
-            (LimitKind::Sent, self.max_sent),
+            (LimitKind::Memory, Some(self.max_memory)),
+            (LimitKind::Result, Some(self.max_result)),
+            (LimitKind::Output, Some(self.max_output)),
+            (LimitKind::Log, Some(self.max_log)),
+            (LimitKind::Connections, Some(self.max_connections)),
+            (LimitKind::Received, Some(self.max_received)),
+            (LimitKind::Sent, Some(self.max_sent)),
         ];
         let given = given.into_iter().filter_map(|(kind, limit)| Some((kind, limit?)));
         given.fold(AttemptLimits::default(), |limits, (kind, limit)| limits.with(kind, limit))
     }
 
-    /// The maximum stack of an attempt in bytes, if one is given.
-    pub(super) fn max_stack(&self) -> Option<usize> {
+    /// The maximum stack of an attempt in bytes.
+    pub(super) fn max_stack(&self) -> usize {
         self.max_stack
     }
 }

@@ -100,7 +100,7 @@ impl ModuleOptions {
             grants: Arc::new(grants),
             policies: Arc::new(file.policies.clone()),
             limits: self.limits.limits(),
-            stack_max: self.limits.max_stack().unwrap_or(defaults.stack_max),
+            stack_max: self.limits.max_stack(),
             ..defaults
         })
     }

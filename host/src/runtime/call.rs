@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     marker::PhantomData,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll},
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub(super) struct PreparedModule {
     pub(super) mode: CallMode,
     pub(super) takes_long: TakesLong,
     pub(super) reach: Arc<Reach>,
+    /// Memory that an instance takes before a task runs, in bytes.
+    pub(super) memory_at_start: AtomicUsize,
 }
 
 /// A component or a core module, with its imports.
@@ -54,7 +56,7 @@ pub(super) enum Prepared {
 
 impl PreparedModule {
     pub(super) fn new(pre: Prepared, mode: CallMode, reach: Arc<Reach>) -> Self {
-        Self { pre, mode, reach, takes_long: TakesLong::default() }
+        Self { pre, mode, reach, takes_long: TakesLong::default(), memory_at_start: AtomicUsize::new(0) }
     }
 
     fn engine(&self) -> &Engine {

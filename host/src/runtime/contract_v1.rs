@@ -108,6 +108,9 @@ pub(super) fn failed(message: String, kind: String, details: String) -> Reported
     failure(GuestFailure::Failed(TaskError { message, kind, details }))
 }
 
+/// The kind of Python's exception for a failed allocation. In other languages the attempt traps.
+const MEMORY_ERROR: &str = "MemoryError";
+
 /// Converts a guest's failure, without a kind or details that violate the contract.
 pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
     let (kind, retry_after, error) = match reported {
@@ -120,6 +123,7 @@ pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
     };
     let mut warnings = Vec::new();
     let metadata = failure_metadata(&error, &mut warnings);
+    let kind = if kind == ErrorKind::Failed && error.kind == MEMORY_ERROR { ErrorKind::OutOfMemory } else { kind };
     let failure = Failure { retry_after, ..Failure::new(kind, shortened(error.message, MESSAGE_MAX)) };
     ReportedFailure { failure, metadata, warnings }
 }

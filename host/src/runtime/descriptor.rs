@@ -308,7 +308,7 @@ mod tests {
         let text =
             r#"{"max_memory": "1MiB", "max_cpu_time": 0.5, "max_connections": 2, "max_log": "much", "max_sent": 1.5}"#;
         let read = parse_policy(text, Keys::Policy);
-        assert_eq!(read.limits.to_string(), "max_cpu_time 0.5s, max_memory 1 MiB, max_connections 2");
+        assert_eq!(read.limits.to_string(), "max_cpu_time 0.5 s, max_memory 1 MiB, max_connections 2");
         assert_eq!(read.errors.len(), 2);
         assert!(read.errors[0].starts_with(r#"max_log is "much" and should be bytes, or text"#), "{:?}", read.errors);
         assert_eq!(parse_policy(text, Keys::Options).unknown.len(), 5);

@@ -153,6 +153,13 @@ fn reported(reported: ReportedFailure, attempt: &Attempt) -> AttemptResult {
         "" => attempt.with_output(|output| output.last_error()).unwrap_or_else(|| NO_REASON.to_owned()),
         message => message.to_owned(),
     };
+    if failure.kind == ErrorKind::OutOfMemory {
+        match attempt.limits.refused_growth() {
+            Some(refused) => add_line(&mut failure.message, &out_of_memory(refused)),
+            // Whatever it is, the host refused nothing.
+            None => failure.kind = ErrorKind::Failed,
+        }
+    }
     for warning in warnings {
         // The attempt has ended, so exceeding its output limit here has no effect.
         let _ = attempt.with_output(|output| output.log(LogLevel::Warn, &warning));

@@ -9,7 +9,7 @@ use std::{
     marker::PhantomData,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use wasmtime::{
@@ -92,8 +92,11 @@ pub(super) fn load_code<'a>(
     for task in config.policies.apply(&name, &config.limits, &mut tasks) {
         tracing::warn!(module = name, task, "the configuration sets a policy for a task that the module does not have");
     }
+    let memory_at_start = prepared.memory_at_start.load(Relaxed) as u64;
+    policies::warn_of_memory(&config.limits, memory_at_start, &mut tasks);
     let grants = config.grants.of(&name);
-    let (tasks, ungranted) = policies::without_ungranted(tasks, &grants);
+    let (tasks, ungranted) =
+        if config.checks_needs { policies::without_ungranted(tasks, &grants) } else { (tasks, Vec::new()) };
     let task_index = tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
     let limits = tasks.iter().map(|task| config.limits.of(&task.limits)).collect();
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
@@ -168,30 +171,31 @@ struct RegisteredModule {
 
 /// Instantiates a module on the first engine that accepts it, and calls `register`.
 fn instantiate_and_register(runtime: &Inner, path: &Path, code: &Code) -> Result<RegisteredModule, ModuleError> {
-    let mut result = Err(ModuleError::Unfit("there is no engine".to_owned()));
+    let (mut refusal, mut has_run) = (ModuleError::Unfit("there is no engine".to_owned()), false);
     for profile in &runtime.engines {
-        result = try_engine(runtime, profile, path, code);
-        match &result {
-            // The pool rejects a module that is too large with one of these two errors.
-            Err(ModuleError::Invalid(why) | ModuleError::Unfit(why)) => {
-                tracing::debug!(engine = profile.name, why, "a module does not fit this engine");
+        let registered = match compiled::instantiable(&profile.engine, code) {
+            Ok(Instantiable::Component(component)) => component_module(runtime, profile, path, &component),
+            Ok(Instantiable::Core(module)) => core_module(runtime, profile, path, &module),
+            // It was compiled for another engine, or is too large for the pool.
+            Err(error) => {
+                tracing::debug!(engine = profile.name, %error, "a module is not for this engine");
+                // What an engine refused that can run it tells more.
+                if !has_run {
+                    refusal = invalid(&error);
+                }
+                continue;
             }
-            _ => return result,
+        };
+        match registered {
+            // Another engine may have room for it.
+            Err(why @ (ModuleError::Invalid(_) | ModuleError::Unfit(_))) => {
+                tracing::debug!(engine = profile.name, %why, "a module does not fit this engine");
+                (refusal, has_run) = (why, true);
+            }
+            registered => return registered,
         }
     }
-    result
-}
-
-fn try_engine(
-    runtime: &Inner,
-    profile: &EngineProfile,
-    path: &Path,
-    code: &Code,
-) -> Result<RegisteredModule, ModuleError> {
-    match compiled::instantiable(&profile.engine, code).map_err(|error| invalid(&error))? {
-        Instantiable::Component(component) => component_module(runtime, profile, path, &component),
-        Instantiable::Core(module) => core_module(runtime, profile, path, &module),
-    }
+    Err(refusal)
 }
 
 /// A component that fulfils the contract, exports functions, or is a program.
@@ -325,7 +329,10 @@ where
         .map_err(|error| ModuleError::Threads(system::explain(&error)))?;
     match end.result {
         _ if end.reason == Some(EndReason::TimedOut) => Err(ModuleError::RegisterTimeout(timeout)),
-        Ok(output) => Ok(output),
+        Ok(output) => {
+            prepared.memory_at_start.store(end.store.data().limits.memory_used(), Relaxed);
+            Ok(output)
+        }
         Err(error) if ending::is_refused_by_engine(&error, end.store.data()) => {
             Err(ModuleError::Unfit(explain(&error)))
         }

@@ -166,6 +166,8 @@ pub struct RuntimeConfig {
     pub module_max: u64,
     /// What guests may reach, by module.
     pub grants: Arc<GrantTable>,
+    /// Whether tasks are left out that need more than is granted. Only a tool that describes modules does without.
+    pub checks_needs: bool,
     /// Maximum durations of what an attempt does in the network.
     pub network: NetworkTimeouts,
     /// What the operator sets for tasks, by module.
@@ -190,6 +192,7 @@ impl Default for RuntimeConfig {
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
             grants: Arc::default(),
+            checks_needs: true,
             network: NetworkTimeouts::default(),
             policies: Arc::default(),
             cache_dir: None,

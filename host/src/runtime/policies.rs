@@ -145,10 +145,28 @@ fn apply_limits(task: &mut TaskInfo, worker: &AttemptLimits, operators: &TaskLim
         let limit = declared.get(kind).map_or(max, |declared| declared.min(max));
         if let Some(beyond) = declared.get(kind).filter(|declared| *declared > max) {
             let (beyond, max) = (kind.show(beyond), kind.show(max));
-            task.warnings.push(format!("{kind} is {beyond}, and this worker allows {max}: see {}", kind.option()));
+            let set_by = match operators.get(kind) {
+                Some(_) => format!("see {kind} in fastworker.toml"),
+                None => format!("see {}", kind.option()),
+            };
+            task.warnings.push(format!("{kind} is {beyond}, and this worker allows {max}: {set_by}"));
         }
         if limit != worker.get(kind) {
             task.limits.set(kind, limit);
+        }
+    }
+}
+
+/// Warns of tasks that may have less memory than an instance of their module takes before they run.
+pub(super) fn warn_of_memory(worker: &AttemptLimits, at_start: u64, tasks: &mut [TaskInfo]) {
+    for task in tasks {
+        let max = worker.of(&task.limits).get(LimitKind::Memory);
+        if max < at_start {
+            let [max, at_start] = [max, at_start].map(|bytes| LimitKind::Memory.show(bytes));
+            task.warnings.push(format!(
+                "{} is {max}, and the module takes {at_start} before it runs: every attempt fails",
+                LimitKind::Memory
+            ));
         }
     }
 }
@@ -234,6 +252,11 @@ mod tests {
         assert_eq!(table.memory_max(&worker), 150 << 20);
         let mut tasks = [declare(LimitKind::Memory, 200 << 20), task("b")];
         table.apply("m", &worker, &mut tasks);
+        let by_file = "max_memory is 200 MiB, and this worker allows 150 MiB: see max_memory in fastworker.toml";
+        assert_eq!(tasks[0].warnings, [by_file]);
+        warn_of_memory(&worker, 160 << 20, &mut tasks);
+        let too_little = "max_memory is 150 MiB, and the module takes 160 MiB before it runs: every attempt fails";
+        assert_eq!(tasks.each_ref().map(|task| task.warnings.last().map(String::as_str)), [Some(too_little); 2]);
         let [a, b] = tasks.map(|task| LimitKind::ALL.map(|kind| task.limits.get(kind)));
         let [log, memory] = [LimitKind::Log, LimitKind::Memory].map(|kind| kind.index().expect("a known kind"));
         assert_eq!((a[memory], a[log]), (Some(150 << 20), Some(20)));

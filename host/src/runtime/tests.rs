@@ -324,24 +324,24 @@ fn a_task_is_limited_to_what_it_declares() {
     let large = "(call $ok (i32.const 4096) (i32.const 1100000))";
     let plain = Guest::default;
     let cases = [
-        (r#"{\"max_cpu_time\": 0.05}"#, plain(), SPIN, "cpu-time-limit: used more than 0.05s of CPU time"),
+        (r#"{\"max_cpu_time\": 0.05}"#, plain(), SPIN, "cpu-time-limit: used more than 0.05 s of CPU time"),
         (
             r#"{\"max_cpu_time\": 0.05}"#,
             Guest { imports: SLEEP, ..plain() },
             SPIN,
-            "cpu-time-limit: used more than 0.05s of CPU time",
+            "cpu-time-limit: used more than 0.05 s of CPU time",
         ),
         (
             r#"{\"max_host_time\": 0.05}"#,
             Guest { imports: SLEEP, ..plain() },
             a_day,
-            "host-time-limit: waited more than 0.05s in calls of the host",
+            "host-time-limit: waited more than 0.05 s in calls of the host",
         ),
         (
             r#"{\"max_host_time\": \"70ms\"}"#,
             Guest { imports: SLEEP, ..plain() },
             three_waits,
-            "host-time-limit: waited more than 0.07s in calls of the host",
+            "host-time-limit: waited more than 0.07 s in calls of the host",
         ),
         (r#"{\"max_timeout\": 0.05}"#, plain(), SPIN, "timeout: Task timed out after 0.05s"),
         (

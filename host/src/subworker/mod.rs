@@ -100,6 +100,8 @@ pub struct ModulesConfig {
     pub compile_timeout: Duration,
     /// What guests may reach, by module.
     pub grants: Arc<GrantTable>,
+    /// Whether tasks are left out that need more than is granted. Only a tool that describes modules does without.
+    pub checks_needs: bool,
     /// What the operator sets for tasks, by module.
     pub policies: Arc<PolicyTable>,
     /// The limits of an attempt, unless its task has lower ones or the policies set others.
@@ -127,6 +129,7 @@ impl Default for ModulesConfig {
             compile_memory_max: COMPILE_MEMORY_MAX,
             compile_timeout: COMPILE_TIMEOUT,
             grants: Arc::default(),
+            checks_needs: true,
             policies: Arc::default(),
             limits: AttemptLimits::default(),
             stack_max: STACK_DEFAULT,
@@ -206,6 +209,7 @@ impl ModulesConfig {
             compile_memory_max: self.compile_memory_max,
             compile_timeout: self.compile_timeout,
             grants: Arc::clone(&self.grants),
+            checks_needs: self.checks_needs,
             policies: Arc::clone(&self.policies),
             limits: self.limits,
             stack_max: self.stack_max,

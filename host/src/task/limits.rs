@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
 use super::{ErrorKind, open_enum};
 use crate::{
-    clock::{DURATION_MAX, micros, seconds},
+    clock::{DURATION_MAX, exactly, micros, seconds},
     system,
     transport::PAYLOAD_MAX,
 };
@@ -97,7 +97,7 @@ impl LimitKind {
             #[allow(clippy::cast_possible_truncation, reason = "ten years in microseconds fit")]
             Self::Timeout | Self::CpuTime | Self::HostTime => (1_000, DURATION_MAX.as_micros() as u64),
             Self::Memory => (64 << 10, 4 << 30),
-            Self::Result => (1 << 10, RESULT_MAX),
+            Self::Result => (1, RESULT_MAX),
             Self::Output | Self::Log => (0, 64 << 20),
             Self::Connections => (0, 900),
             Self::Received | Self::Sent => (0, 1 << 40),
@@ -134,7 +134,7 @@ impl LimitKind {
     /// Formats a limit with its unit.
     pub fn show(self, value: u64) -> String {
         match self.unit() {
-            LimitUnit::Time => format!("{}s", seconds(Duration::from_micros(value))),
+            LimitUnit::Time => exactly(Duration::from_micros(value)),
             LimitUnit::Size => system::bytes(value),
             LimitUnit::Count => value.to_string(),
         }
@@ -257,6 +257,11 @@ impl Default for AttemptLimits {
 }
 
 impl AttemptLimits {
+    /// The greatest possible limits.
+    pub fn greatest() -> Self {
+        Self(LimitKind::ALL.map(|kind| kind.range().1))
+    }
+
     /// The limit of this kind, in its unit.
     pub fn get(&self, kind: LimitKind) -> u64 {
         kind.index().map_or(u64::MAX, |index| self.0[index])
@@ -326,7 +331,7 @@ mod tests {
         let mut task = TaskLimits::default();
         task.set(LimitKind::Memory, 1 << 20);
         task.set(LimitKind::CpuTime, 1_500_000);
-        assert_eq!(task.to_string(), "max_cpu_time 1.5s, max_memory 1 MiB");
+        assert_eq!(task.to_string(), "max_cpu_time 1.5 s, max_memory 1 MiB");
         let limits = AttemptLimits::default().of(&task);
         assert_eq!(limits.size(LimitKind::Memory), 1 << 20);
         assert_eq!(limits.time(LimitKind::CpuTime), Some(Duration::from_millis(1500)));

@@ -122,16 +122,41 @@ fn starts_with_path(path: &str, prefix: &str) -> bool {
     is_below && !is_ambiguous(path)
 }
 
+/// Characters that some servers convert to a dot, a slash or a backslash: one and two dot leaders, ellipsis, fraction and
+/// division slashes, and the small and full-width ones.
+const LOOK_ALIKES: &str =
+    "\u{2024}\u{2025}\u{2026}\u{2044}\u{2215}\u{2216}\u{29f5}\u{29f8}\u{fe52}\u{fe68}\u{ff0e}\u{ff0f}\u{ff3c}";
+
 /// Whether a path has `.` or `..` as a part, also in percent-encoding, or a backslash or an encoded slash, which some
-/// servers read as a slash.
+/// servers read as a slash, or bytes that are no text or look like these.
 fn is_ambiguous(path: &str) -> bool {
+    let is_text = path.is_ascii()
+        && decoded(path).is_some_and(|text| text.chars().all(|char| !char.is_control() && !LOOK_ALIKES.contains(char)));
     let path = path.to_ascii_lowercase().replace("%2e", ".");
     let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
-    path.contains('\\')
+    !is_text
+        || path.contains('\\')
         || path.contains("%5c")
         || path.contains("%2f")
         || path.contains("%25")
         || path.split('/').any(is_dots)
+}
+
+/// The text of a path in percent-encoding; none if it is not UTF-8.
+fn decoded(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = after.first_chunk::<2>().and_then(|hex| str::from_utf8(hex).ok());
+        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%') {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 impl FromStr for HttpGrant {

@@ -91,7 +91,7 @@ fn a_host_pattern_includes_names_below_it_only() {
 fn a_path_prefix_ends_at_a_slash_and_cannot_be_left() {
     let grant = http("https://a.com/v1#GET");
     let allows = |path: &str| grant.allows("GET", HttpScheme::Https, "a.com", 443, path);
-    for inside in ["/v1", "/v1/", "/v1/users/1", "/v1/a..b"] {
+    for inside in ["/v1", "/v1/", "/v1/users/1", "/v1/a..b", "/v1/caf%C3%A9", "/v1/a%20b", "/v1/100%"] {
         assert!(allows(inside), "{inside}");
     }
     for outside in [
@@ -103,6 +103,11 @@ fn a_path_prefix_ends_at_a_slash_and_cannot_be_left() {
         "/v1/..%2fb",
         "/v1\\..\\b",
         "/v1/%252e%252e/b",
+        "/v1/%c0%ae%c0%ae/b",
+        "/v1/\u{ff0e}\u{ff0e}/b",
+        "/v1/%ef%bc%8e%EF%BC%8E/b",
+        "/v1/a%00",
+        "/v1/%0d%0a",
         "",
     ] {
         assert!(!allows(outside), "{outside}");

@@ -109,8 +109,8 @@ impl LoadRequest {
 /// A version that is loaded and not live yet.
 struct StagedModule {
     module: Module,
-    /// Whether it was logged that this version was rejected.
-    is_rejection_logged: bool,
+    /// The last reason why it was rejected, which is logged once.
+    rejection: Option<String>,
     /// The duration of loading.
     took: Duration,
 }

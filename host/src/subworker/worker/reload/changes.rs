@@ -31,7 +31,7 @@ impl Reloader {
         let Some(request) = self.requested.remove(path) else { return false };
         match loaded {
             Ok(Some(module)) => {
-                let staged = StagedModule { is_rejection_logged: false, module, took: request.since.elapsed() };
+                let staged = StagedModule { rejection: None, module, took: request.since.elapsed() };
                 self.staged.insert(path.to_owned(), staged);
                 false
             }

@@ -30,16 +30,22 @@ enum ProposalResult {
 impl Reloader {
     /// Publishes the next catalog with as many staged modules as possible.
     pub(super) fn publish_staged(&mut self, mut next: Catalog, mut has_changes: bool) {
-        // A module whose file is missing again waits until it is restored.
-        let exists = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
-        let mut paths: Vec<PathBuf> = self.staged.keys().filter(exists).cloned().collect();
-        paths.sort_by_key(|path| self.startup.position(path));
         // All together first: a task may have moved from one module to another.
+        let paths = self.publishable(&next);
         let are_published = paths.len() > 1 && self.try_publish(&mut next, &paths, &mut has_changes).is_ok();
         if !are_published {
-            for path in &paths {
-                if let Err(failure) = self.try_publish(&mut next, slice::from_ref(path), &mut has_changes) {
-                    has_changes |= self.record_rejection(&mut next, path, failure);
+            // One that is published may displace another, whose tasks a third one then has to itself.
+            for _ in 0..=paths.len() {
+                let paths = self.publishable(&next);
+                let mut is_any_published = false;
+                for path in &paths {
+                    match self.try_publish(&mut next, slice::from_ref(path), &mut has_changes) {
+                        Ok(()) => is_any_published = true,
+                        Err(failure) => has_changes |= self.record_rejection(&mut next, path, failure),
+                    }
+                }
+                if !is_any_published {
+                    break;
                 }
             }
         }
@@ -51,6 +57,15 @@ impl Reloader {
         } else if !self.catalog.is_acknowledged(live.revision()) {
             self.report_live(&live);
         }
+    }
+
+    /// The staged modules that may go live, in the order of their sources. One whose file is missing again waits until it
+    /// is restored.
+    fn publishable(&self, next: &Catalog) -> Vec<PathBuf> {
+        let exists = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
+        let mut paths: Vec<PathBuf> = self.staged.keys().filter(exists).cloned().collect();
+        paths.sort_by_key(|path| self.startup.position(path));
+        paths
     }
 
     /// Publishes the catalog without the modules whose files are permanently removed.
@@ -89,10 +104,11 @@ impl Reloader {
         Ok(())
     }
 
-    /// Logs and records, once, that a staged module was rejected. Returns whether the next catalog has changed.
+    /// Logs and records, once for each reason, that a staged module was rejected. Returns whether the next catalog has changed.
     fn record_rejection(&mut self, next: &mut Catalog, path: &Path, failure: LoadFailure) -> bool {
-        let Some(staged) = self.staged.get_mut(path).filter(|staged| !staged.is_rejection_logged) else { return false };
-        staged.is_rejection_logged = true;
+        let is_new = |staged: &&mut StagedModule| staged.rejection.as_ref() != Some(&failure.message);
+        let Some(staged) = self.staged.get_mut(path).filter(is_new) else { return false };
+        staged.rejection = Some(failure.message.clone());
         let version = staged.module.version();
         self.log_load_error(next, path, Some(version), &failure.message);
         next.set_error(path, failure);
@@ -100,7 +116,7 @@ impl Reloader {
     }
 
     /// Puts staged modules into a catalog. Returns the modules that they displaced because they take precedence.
-    fn put_staged(&self, trial: &mut Catalog, paths: &[PathBuf]) -> Result<Vec<Module>, LoadError> {
+    fn put_staged(&self, trial: &mut Catalog, paths: &[PathBuf]) -> Result<Vec<StagedModule>, LoadError> {
         let staged = paths.iter().filter_map(|path| self.staged.get(path));
         let modules: Vec<Module> = staged.map(|staged| staged.module.clone()).collect();
         let mut displaced = Vec::new();
@@ -116,9 +132,14 @@ impl Reloader {
                     // The file was renamed: it replaces itself.
                     trial.remove(&other);
                 } else if is_exclusive && self.takes_precedence(module.path(), &other) {
-                    displaced.extend(trial.remove(&other));
                     let why = ModuleError::TaskTaken { task: task.name.clone(), other: module.path().to_owned() };
-                    trial.set_error(&other, failure(&why.to_string()));
+                    let why = why.to_string();
+                    displaced.extend(trial.remove(&other).map(|module| StagedModule {
+                        module,
+                        rejection: Some(why.clone()),
+                        took: Duration::ZERO,
+                    }));
+                    trial.set_error(&other, failure(&why));
                 }
             }
         }
@@ -129,16 +150,12 @@ impl Reloader {
     }
 
     /// Stages the displaced modules again, in case those that displaced them are removed.
-    fn stage_displaced(&mut self, old: &Catalog, displaced: Vec<Module>) {
-        for module in displaced {
-            let path = module.path().to_owned();
-            self.log_load_error(
-                old,
-                &path,
-                Some(module.version()),
-                "another module that takes precedence has its tasks",
-            );
-            self.staged.insert(path, StagedModule { module, is_rejection_logged: true, took: Duration::ZERO });
+    fn stage_displaced(&mut self, old: &Catalog, displaced: Vec<StagedModule>) {
+        for staged in displaced {
+            let path = staged.module.path().to_owned();
+            let why = "another module that takes precedence has its tasks";
+            self.log_load_error(old, &path, Some(staged.module.version()), why);
+            self.staged.insert(path, staged);
         }
     }
 
