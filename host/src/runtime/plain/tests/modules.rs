@@ -276,7 +276,7 @@ fn the_error_branch_of_a_result_is_the_failure_with_its_payload() {
 }
 
 #[test]
-fn a_long_error_is_cut_and_says_how_long_it_is() {
+fn a_long_error_is_cut_and_has_its_size() {
     let mut fixture = Fixture::new();
     let many = "(i32.store8 (i32.const 0) (i32.const 1)) (i32.store (i32.const 4) (i32.const 8192)) (i32.store (i32.const 8) (i32.const 5000)) (i32.const 0)";
     let module = load(&fixture, "fails.wasm", &returning("", "(result (error (list u8)))", many, ""));
