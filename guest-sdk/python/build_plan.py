@@ -1,9 +1,11 @@
 """Plans the build of a module: `fastworker build` runs it with the Python that runs componentize-py, 3.9 or newer.
 
     build_plan.py requirements FOLDER [FILE]           the packages that are needed
-    build_plan.py modules FOLDER [FILE] --packages P   the modules with tasks, and whether they send HTTP requests
+    build_plan.py modules FOLDER [FILE] --packages P --copy C
+                                                       the modules with tasks, and whether they send HTTP requests
 
-FILE is a lone source, FOLDER its folder or that of a project. Prints one JSON object, with `error` and `hint` if there
+FILE is a lone source, FOLDER its folder or that of a project, and C a new folder, into which the files are copied that
+the module may read while it is built. Prints one JSON object, with `error` and `hint` if there
 is nothing to build.
 """
 
@@ -12,6 +14,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import sys
 
 try:
@@ -20,6 +23,7 @@ except ImportError:  # before Python 3.11
     from pip._vendor import tomli as tomllib
 
 FILES_MAX = 10_000
+COPIED_MAX = 256 << 20  # bytes
 REQUIREMENTS_DEEP = 5
 # Folders without modules of the project.
 OTHER_FOLDERS = {
@@ -35,7 +39,9 @@ OTHER_FOLDERS = {
     "venv",
 }
 OTHER_FILES = {"__main__.py", "conftest.py", "setup.py"}
-HTTP_MODULES = ("fastworker.http", "http.client", "urllib.request", "urllib3", "requests")
+# What tools write, never read by the code of a task. So are modules, which are large.
+TOOL_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
+HTTP_MODULES = ("fastworker.http", "http.client", "urllib.request", "urllib3", "requests", "httpx")
 IMPORT = re.compile(r"^\s*(?:from|import)\s+fastworker\b", re.MULTILINE)
 DECORATOR = re.compile(r"^\s*@(?:\w+\.)*task\b|\btask\(", re.MULTILINE)
 INLINE = re.compile(r"^# /// script\s*$\n(?P<content>(?:^#(?:| .*)$\n)+?)^# ///\s*$", re.MULTILINE)
@@ -126,8 +132,8 @@ def is_own(line):
 # Modules
 
 
-def modules(folder, file, packages):
-    """The modules with tasks, the folder in which they are found, and whether HTTP is used."""
+def modules(folder, file, packages, copy):
+    """The modules with tasks, the folder in which they are found, whether HTTP is used, and what to tell the author."""
     root, names = (folder, [module_of_file(file)]) if file else project_modules(folder)
     files = {}
     open_names = list(names)
@@ -143,7 +149,92 @@ def modules(folder, file, packages):
             # A package is imported with its parents.
             parts = imported.split(".")
             open_names += [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
-    return {"root": root, "modules": names, "http": uses_http}
+    own = [path for path in files if path.startswith(os.path.join(root, ""))]
+    return {"root": root, "modules": names, "http": uses_http, "notes": copy_files(root, own, copy)}
+
+
+# Files
+
+
+def copy_files(root, modules, target):
+    """Copies the files of a folder that its code may read while it is imported. Returns what was left out, as notes.
+
+    Links are resolved here: the tool would follow them out of the folder, and without end around it. `modules` are the
+    files of the modules, which go first.
+    """
+    left = {"link": [], "size": []}
+    real_root = os.path.realpath(root)
+    os.makedirs(target)
+    files = {path: True for path in modules if is_below(os.path.realpath(path), real_root)}
+    for path in walk(root, real_root, left["link"]):
+        if len(files) >= FILES_MAX:
+            left["size"].append(os.path.relpath(path, root))
+            break
+        files[path] = True
+    copied = 0
+    for path in files:
+        size = os.path.getsize(path)
+        if copied + size > COPIED_MAX:
+            left["size"].append(os.path.relpath(path, root))
+            continue
+        copied += size
+        new = os.path.join(target, os.path.relpath(path, root))
+        os.makedirs(os.path.dirname(new), exist_ok=True)
+        try:
+            shutil.copyfile(path, new)
+        except PermissionError:  # the import says so, if it is needed
+            continue
+    return [*link_notes(left["link"]), *size_notes(left["size"])]
+
+
+def walk(root, real_root, refused):
+    """The files in a folder, Python first in each. Links that leave it or lead to a folder above are in `refused`."""
+    folders = [(root, (real_root,))]
+    for _ in range(FILES_MAX):
+        if not folders:
+            return
+        folder, above = folders.pop(0)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda it: (not it.name.endswith(".py"), it.name))
+        except PermissionError:
+            continue
+        if folder != root and any(it.name in ("pyvenv.cfg", "CACHEDIR.TAG") for it in entries):
+            continue
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in TOOL_FOLDERS or entry.name.endswith(".wasm"):
+                continue
+            real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
+            if entry.is_symlink() and (real in above or not is_below(real, real_root) or not os.path.exists(real)):
+                refused.append(os.path.relpath(entry.path, root))
+            elif os.path.isdir(real):
+                folders.append((entry.path, (*above, real)))
+            elif os.path.isfile(real):
+                yield entry.path
+
+
+def is_below(path, folder):
+    """Whether a path without links is in a folder."""
+    return path.startswith(os.path.join(folder, ""))
+
+
+def link_notes(links):
+    """What to say of links that were not followed."""
+    if not links:
+        return []
+    what = "is a link that leaves" if len(links) == 1 else "are links that leave"
+    return [f"{named(links)} {what} the folder or lead{'s' if len(links) == 1 else ''} around in it: not followed"]
+
+
+def size_notes(paths):
+    """What to say of files that are too large together."""
+    most = f"{FILES_MAX} files or {COPIED_MAX >> 20} MiB"
+    return [f"the folder has more than {most}: {named(paths)} cannot be read while building"] if paths else []
+
+
+def named(paths):
+    """Some paths, and how many more there are."""
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(paths[:3]) + more
 
 
 def module_of_file(file):
@@ -238,12 +329,13 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("file", nargs="?")
     parser.add_argument("--packages", action="append", default=[])
+    parser.add_argument("--copy")
     options = parser.parse_args()
     try:
         if options.command == "requirements":
             plan = requirements(options.folder, options.file)
         else:
-            plan = modules(options.folder, options.file, options.packages)
+            plan = modules(options.folder, options.file, options.packages, options.copy)
     except Problem as problem:
         plan = {"error": str(problem), "hint": problem.hint}
     except OSError as error:

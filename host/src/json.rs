@@ -11,6 +11,9 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 
+#[cfg(feature = "runtime")]
+mod portable;
+
 /// One JSON document, checked and shared.
 #[derive(Clone)]
 pub struct Json(Arc<RawValue>);
@@ -80,6 +83,13 @@ impl Json {
     }
 }
 
+/// Whether the text is one JSON document that common readers accept: its numbers are finite, its strings are whole
+/// characters, and it is nested at most 127 levels deep.
+#[cfg(feature = "runtime")]
+pub(crate) fn is_portable(text: &str) -> bool {
+    serde_json::from_str::<portable::Value>(text).is_ok()
+}
+
 /// Makes one of the constant documents above.
 fn constant(text: &str) -> Json {
     Json::parse(text).expect("the strings in this file are documents")
@@ -143,6 +153,20 @@ mod tests {
             assert!(matches!(Json::parse(wrong), Err(NotJson::Syntax(_))), "{wrong}");
         }
         assert!(matches!(Json::parse("[NaN]"), Err(NotJson::NotANumber)));
+    }
+
+    #[cfg(feature = "runtime")]
+    #[test]
+    fn a_document_is_portable_if_common_readers_accept_it() {
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        for text in ["null", "-1.5e300", r#" {"a": [true, "\ud83d\ude00"], "a": {}} "#, "1e-999", &nested(127)] {
+            assert!(is_portable(text), "{text}");
+        }
+        for text in ["1e999", "[1,]", "1 2", r#""\ud800""#, r#"{"\udc00":1}"#, "NaN", &nested(128), &nested(1_000_000)] {
+            assert!(!is_portable(text), "{}", &text[..text.len().min(20)]);
+        }
+        let big = "1".repeat(400);
+        assert!(!is_portable(&big) && is_portable(&big[..39]));
     }
 
     #[test]

@@ -101,18 +101,45 @@ fn errors_of_python_sources_are_shown_as_python_shows_them() {
     let task = "from fastworker import task\n\n\n@task\ndef double(x: int) -> int:\n    return 2 * x\n";
     for (text, expected) in [
         ("from fastworker import task\nx = (\n".to_owned(), "SyntaxError: '(' was never closed"),
-        (format!("import missing_package\n{task}"), "add the package of missing_package to requirements.txt"),
+        (
+            format!("import missing_package\nimport also_missing\n{task}"),
+            "`# dependencies = [\"missing_package\", \"also_missing\"]`",
+        ),
+        (format!("import os\nHOME = os.environ['HOME']\n{task}"), "read HOME in the task, with --allow-env HOME"),
+        (task.replace("@task", "@task(retries=3, max_memory='lots')"), "2 mistakes in the tasks"),
+        (task.replace("@task", "@task(retries=3)"), "task() has no option retries: did you mean max_retries?"),
+        (task.replace("@task", "@task('twice')").repeat(2), "the task twice is already registered by File \"broken.py\""),
         (format!("{task}\nraise RuntimeError('at import')\n"), "RuntimeError: at import"),
         ("import fastworker\n".to_owned(), "write @task above a function"),
     ] {
         let ran = build_broken(directory.path(), "broken.py", &text).with_code(1);
         assert!(ran.stderr.contains(expected), "no {expected} in {ran:?}");
-        assert!(!ran.stderr.contains("wasm backtrace"), "{ran:?}");
+        assert!(!ran.stderr.contains("wasm backtrace") && !ran.stderr.contains("registry.py"), "{ran:?}");
         if !expected.starts_with("write") {
             assert!(ran.stderr.contains("File \"broken.py\", line "), "{ran:?}");
         }
     }
     assert!(!directory.path().join("broken.wasm").exists());
+}
+
+#[test]
+fn links_in_a_python_project_are_not_followed_around() {
+    if sdk::is_without(TOOL) {
+        return;
+    }
+    let directory = directory();
+    let project = directory.path().join("shop");
+    fs::create_dir(&project).expect("folder created");
+    let source = "from pathlib import Path\nfrom fastworker import task\n\n\
+                  TEXT = (Path(__file__).parent / 'text').read_text()\n\n@task\ndef text() -> str:\n    return TEXT\n";
+    fs::write(project.join("tasks.py"), source).expect("file written");
+    fs::write(project.join("text"), "read while building").expect("file written");
+    for (name, target) in [("target", "."), ("around", "."), ("root", "/")] {
+        std::os::unix::fs::symlink(target, project.join(name)).expect("link created");
+    }
+    let ran = sdk::build(directory.path(), "shop").with_code(0);
+    assert!(ran.stderr.contains("around, root, target are links that leave the folder"), "{ran:?}");
+    assert_eq!(Attempt::run(&project.join("shop.wasm"), &["text"]).result(), "read while building");
 }
 
 #[test]
@@ -123,6 +150,7 @@ fn what_a_python_task_cannot_do_is_explained() {
     let directory = directory();
     let source = "
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -136,6 +164,7 @@ def attempt(how: str):
         case 'process': subprocess.run(['ls'])
         case 'import': return __import__('colorsys').__name__
         case 'file': return open('/etc/passwd').read()
+        case 'variable': return os.environ['HOME']
         case 'nan': return {'values': [1.0, math.nan]}
         case 'exit': sys.exit(3)
         case 'memory': return [bytearray(10 << 20) for _ in range(1000)]
@@ -151,6 +180,7 @@ def attempt(how: str):
         ("process", "OSError", "a task cannot start processes"),
         ("import", "ModuleNotFoundError", "add `import colorsys` at the top of the file"),
         ("file", "FileNotFoundError", "--allow-dir HOST::GUEST"),
+        ("variable", "KeyError", "--allow-env HOME"),
         ("nan", "NotSerializable", "result.values[1] is nan"),
         ("exit", "SystemExit", "sys.exit() ends the attempt as failed"),
         ("memory", "MemoryError", "MemoryError"),

@@ -110,6 +110,8 @@ class Reader:
     def __init__(self) -> None:
         self._named: dict[Any, Record | Alias] = {}
         self._open: set[Any] = set()
+        self.opaque: dict[str, bool] = {}
+        """The names of classes whose values JSON Schema does not describe."""
 
     def shape(self, kind: Any) -> Shape:
         """The shape of a type. What JSON Schema does not describe is any JSON, as it is."""
@@ -135,7 +137,7 @@ class Reader:
         parsed = _parsed(kind)
         if parsed is not None:
             return parsed
-        if typing.is_typeddict(kind) or dataclasses.is_dataclass(kind):
+        if typing.is_typeddict(kind) or dataclasses.is_dataclass(kind) or is_attrs(kind):
             return self._record(kind)
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
             return self._named_tuple(kind)
@@ -148,6 +150,7 @@ class Reader:
         for base in _PLAIN:
             if base is not bool and issubclass(kind, base):
                 return Plain(base, kind)
+        self.opaque[kind.__name__] = True
         return Shape()
 
     def _generic(self, kind: Any, origin: Any, args: tuple[Any, ...]) -> Shape:
@@ -197,7 +200,7 @@ class Reader:
         record.fields = self._dict_fields(kind) if is_dict else self._class_fields(kind)
         self._open.discard(kind)
         # A dataclass without a docstring gets its signature as one.
-        documentation = inspect.cleandoc(kind.__doc__ or "")
+        documentation = inspect.cleandoc(kind.__doc__ or "") if not is_attrs(kind) or "__doc__" in vars(kind) else ""
         record.description = "" if documentation.startswith(f"{kind.__name__}(") or is_dict else documentation
         return record
 
@@ -206,9 +209,12 @@ class Reader:
 
     def _class_fields(self, kind: Any) -> dict[str, Field]:
         hinted, missing = hints(kind), dataclasses.MISSING
+        # attrs strips the underscore of private names, and may call parameters otherwise.
+        attributes = {getattr(it, "alias", None) or it.name.lstrip("_"): it for it in getattr(kind, "__attrs_attrs__", ())}
+        hinted |= {alias: hinted.get(it.name, it.type or Any) for alias, it in attributes.items()}
         fields = {}
         for name, parameter in inspect.signature(kind).parameters.items():
-            declared = kind.__dataclass_fields__.get(name)
+            declared = getattr(kind, "__dataclass_fields__", {}).get(name)
             hint = hinted.get(name, parameter.annotation)
             if isinstance(hint, dataclasses.InitVar):
                 hint = hint.type
@@ -224,6 +230,11 @@ class Reader:
             optional(self.shape(hinted.get(name, Any)), kind._field_defaults.get(name, ...)) for name in kind._fields
         ]
         return Fixed(shapes, kind, kind._fields, len(kind._fields) - len(kind._field_defaults))
+
+
+def is_attrs(kind: Any) -> bool:
+    """Whether a class is one of the package attrs."""
+    return isinstance(kind, type) and "__attrs_attrs__" in vars(kind)
 
 
 def optional(shape: Shape, default: Any) -> Shape:
@@ -292,6 +303,13 @@ def _hint(owner: Any, name: str, raw: Any) -> Any:
         return raw
 
 
+def is_opaque(kind: type) -> bool:
+    """Whether JSON Schema does not describe the values of a class: they are any JSON, and not made into the class."""
+    reader = Reader()
+    reader.shape(kind)
+    return kind.__name__ in reader.opaque
+
+
 @functools.singledispatch
 def text(kind: Any) -> str:
     """A type as people write it: `list[Order] | None`."""
@@ -306,18 +324,20 @@ def text(kind: Any) -> str:
         return " | ".join(text(arg) for arg in args)
     if origin is typing.Literal:
         return f"Literal[{', '.join(str(arg) if isinstance(arg, enum.Enum) else repr(arg) for arg in args)}]"
+    if isinstance(kind, type) and origin is None and kind is not object and is_opaque(kind):
+        return "Any"
     name = getattr(origin or kind, "__name__", None) or str(kind).rpartition(".")[2]
     return f"{name}[{', '.join(text(arg) for arg in args)}]" if args else name
 
 
 @text.register
 def _(kind: str) -> str:
-    return kind
+    return "Any"  # a name that is not defined
 
 
 @text.register
 def _(kind: typing.ForwardRef) -> str:
-    return kind.__forward_arg__
+    return "Any"
 
 
 @text.register

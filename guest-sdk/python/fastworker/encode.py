@@ -78,10 +78,17 @@ def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
+def _alias(attribute: Any) -> str:
+    """The name of a field of the package attrs as it is read."""
+    return getattr(attribute, "alias", None) or attribute.name.lstrip("_")
+
+
 def _plain(value: Any) -> Any:
     """A value that JSON does not know, as one that it knows better. Raises `TypeError` for others."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
+    if "__attrs_attrs__" in vars(type(value)):
+        return {_alias(it): getattr(value, it.name) for it in type(value).__attrs_attrs__}
     if isinstance(value, enum.Enum):
         return value.value if isinstance(value.value, (str, int, float, type(None))) else value.name
     if isinstance(value, (date, datetime, time)):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 
-from . import host
+from . import hints, host
 from .encode import NotSerializable, to_json
 from .errors import BadArguments, GiveUp, Retry, TaskError
 
@@ -130,7 +130,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         lines += [f"  - {_head(inner)}" for inner in error.exceptions[:_CAUSES_MAX]]
     lines += _causes(error)
-    why = hint(error)
+    why = hints.of(error, _text(error))
     return "\n".join(lines + ([f"hint: {why}"] if why else []))
 
 
@@ -192,80 +192,6 @@ def _relative_text(text: str) -> str:
     return text
 
 
-def hint(error: BaseException) -> str | None:
-    """What the sandbox has to do with an exception, and what to do about it."""
-    text = _text(error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return _hint_of_import(error.name)
-    if isinstance(error, SystemExit):
-        return "a task returns its result or raises an exception; sys.exit() ends the attempt as failed"
-    if isinstance(error, LookupError) and text.startswith("unknown encoding: "):
-        codec = text.removeprefix("unknown encoding: ").replace("-", "_")
-        return f"codecs are imported while building: add `import encodings.{codec}` at the top of the file"
-    if isinstance(error, RuntimeError) and "can't start new thread" in text:
-        return "a task has no threads: call the function directly, or use asyncio"
-    if "does not support processes" in text or _is_missing_process(error, text):
-        return "a task cannot start processes: submit another task, or do it in Python"
-    if type(error).__name__ == "ZoneInfoNotFoundError":
-        return "the sandbox has no time zones: add tzdata to requirements.txt or to dependencies in pyproject.toml"
-    return _hint_of_file(error) if isinstance(error, OSError) else None
-
-
-def hint_of_build(error: BaseException) -> str | None:
-    """What to do about an exception of a user's module while it is built."""
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        if top in sys.stdlib_module_names:
-            return _hint_of_import(error.name)
-        return (
-            f"add the package of {top} to requirements.txt or to dependencies in pyproject.toml; it must be pure Python"
-        )
-    return hint(error)
-
-
 def is_standard(path: str) -> bool:
     """Whether a file is one of the standard library or of this package."""
     return _is_under(path, _STDLIB) or _is_under(path, _SDK)
-
-
-def _hint_of_import(name: str) -> str:
-    top = name.partition(".")[0]
-    if top in ("ssl", "_ssl"):
-        return "Python in WebAssembly has no TLS: use fastworker.http, urllib or requests for https, and plain TCP else"
-    if top in sys.stdlib_module_names and top not in sys.builtin_module_names:
-        absent = (
-            "_ctypes",
-            "ctypes",
-            "_multiprocessing",
-            "tkinter",
-            "_bz2",
-            "bz2",
-            "_lzma",
-            "lzma",
-            "curses",
-            "readline",
-        )
-        if top in absent:
-            return f"Python in WebAssembly has no {top}"
-        return f"modules are imported while building: add `import {name}` at the top of the file"
-    return (
-        f"modules are imported while building: add `import {name}` at the top of the file, and its package to "
-        "requirements.txt or to dependencies in pyproject.toml"
-    )
-
-
-def _is_missing_process(error: BaseException, text: str) -> bool:
-    calls = ("fork", "system", "popen", "posix_spawn", "spawnv", "execv", "waitpid")
-    return isinstance(error, AttributeError) and any(text == f"module 'os' has no attribute '{call}'" for call in calls)
-
-
-def _hint_of_file(error: OSError) -> str | None:
-    # The host itself says which grant an address would have needed.
-    if error.filename is None:
-        return None
-    if isinstance(error, (FileNotFoundError, PermissionError)):
-        return (
-            "a task sees only folders that the worker grants (--allow-dir HOST::GUEST); read files that belong to the "
-            "code at the top of the file, while building"
-        )
-    return None

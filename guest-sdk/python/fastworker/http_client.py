@@ -1,4 +1,4 @@
-"""`http.client` over `wasi:http`, and with it `urllib.request`, `requests` and others that build on it.
+"""`http.client` over `wasi:http`, and with it `urllib.request`, `requests` and others that build on it; and `httpx`.
 
 A connection gets a socket that keeps the request, sends it when the answer is read, and gives the answer as the bytes
 of HTTP/1.1. The host makes the connection and its TLS.
@@ -9,6 +9,7 @@ import http.client
 import io
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from . import wasi_http
@@ -39,7 +40,7 @@ class Socket:
         return len(data)
 
     def makefile(self, mode: str = "rb", *args: Any, **kwargs: Any) -> io.BufferedReader:
-        """Sends the request and returns the answer."""
+        """Returns the answer: the request is sent when it is read, where `http.client` expects errors."""
         if "w" in mode:
             raise io.UnsupportedOperation("an HTTP connection of the sandbox is written by sendall")
         head, _, body = bytes(self._sent).partition(_HEAD_END)
@@ -51,8 +52,9 @@ class Socket:
             body = _without_chunks(body)
         origin = f"{self._scheme}://{self._authority}"
         target = target.removeprefix(origin) or "/"
-        answer = wasi_http.send(method, origin + target, self._authority, target, headers, body, self._timeout)
-        return io.BufferedReader(_Message(answer))
+        authority, timeout = self._authority, self._timeout
+        send = lambda: wasi_http.send(method, origin + target, authority, target, headers, body, timeout)  # noqa: E731
+        return io.BufferedReader(_Message(send))
 
     def settimeout(self, timeout: Any) -> None:
         """Sets the timeout in seconds; none if it is not a number."""
@@ -74,10 +76,15 @@ class Socket:
 
 
 class _Message(io.RawIOBase):
-    """An answer as the bytes of HTTP/1.1."""
+    """An answer as the bytes of HTTP/1.1. It is asked for when it is first read."""
 
-    def __init__(self, answer: wasi_http.Answer):
-        self._answer = answer
+    def __init__(self, send: Callable[[], wasi_http.Answer]):
+        self._send = send
+        self._answer: wasi_http.Answer | None = None
+        self._head = io.BytesIO()
+
+    def _begin(self) -> wasi_http.Answer:
+        self._answer = answer = self._send()
         try:
             reason = http.HTTPStatus(answer.status).phrase
         except ValueError:
@@ -86,6 +93,7 @@ class _Message(io.RawIOBase):
         lines += [f"{name}: {value}" for name, value in answer.headers if name.lower() not in _OF_CONNECTION]
         lines += ["Connection: close", "", ""]
         self._head = io.BytesIO("\r\n".join(lines).encode("latin-1"))
+        return answer
 
     def readable(self) -> bool:
         """It is."""
@@ -93,11 +101,13 @@ class _Message(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Reads the next bytes; 0 at the end."""
-        return self._head.readinto(buffer) or self._answer.readinto(buffer)
+        answer = self._answer or self._begin()
+        return self._head.readinto(buffer) or answer.readinto(buffer)
 
     def close(self) -> None:
         """Ends the connection."""
-        self._answer.close()
+        if self._answer is not None:
+            self._answer.close()
         super().close()
 
 
@@ -142,12 +152,14 @@ def install() -> None:
 
 
 def install_in_packages() -> None:
-    """Connects urllib3 and requests, if the user's modules have imported them."""
+    """Connects urllib3, requests and httpx, if the user's modules have imported them."""
     if "urllib3.connectionpool" in sys.modules:
         _install_in_urllib3(sys.modules["urllib3.connection"], sys.modules["urllib3.connectionpool"])
     if "requests.adapters" in sys.modules:
         # It looks for a file of certificates, which are the host's here.
         sys.modules["requests.adapters"].HTTPAdapter.cert_verify = lambda *args, **kwargs: None
+    if "httpx._transports.default" in sys.modules:
+        _install_in_httpx(sys.modules["httpx"], sys.modules["httpx._transports.default"])
 
 
 def _install_in_urllib3(connection: Any, pools: Any) -> None:
@@ -169,3 +181,37 @@ def _install_in_urllib3(connection: Any, pools: Any) -> None:
     connection.HTTPConnection.scheme = "http"
     connection.HTTPConnection._new_conn = new_socket
     connection.HTTPSConnection = pools.HTTPSConnection = pools.HTTPSConnectionPool.ConnectionCls = Https
+
+
+def _install_in_httpx(httpx: Any, transports: Any) -> None:
+    def send(request: Any, body: bytes) -> Any:
+        url, timeout = request.url, request.extensions.get("timeout", {}).get("read")
+        authority, target = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
+        headers = [(name.decode("latin-1"), value) for name, value in request.headers.raw]
+        try:
+            with wasi_http.send(request.method, str(url), authority, target, headers, body, timeout) as answer:
+                kept = [(name, value) for name, value in answer.headers if name.lower() not in _OF_CONNECTION]
+                return httpx.Response(answer.status, headers=kept, content=answer.readall(), request=request)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(str(error), request=request) from error
+        except OSError as error:
+            raise httpx.ConnectError(str(error), request=request) from error
+
+    async def send_async(self: Any, request: Any) -> Any:
+        return send(request, await request.aread())
+
+    async def enter_async(self: Any) -> Any:
+        return self
+
+    async def close_async(self: Any, *exception: object) -> None: ...
+
+    for transport in (transports.HTTPTransport, transports.AsyncHTTPTransport):
+        transport.__init__ = lambda self, *args, **options: None
+        transport.__enter__ = lambda self: self
+        transport.__exit__ = lambda self, *exception: None
+    transports.HTTPTransport.handle_request = lambda self, request: send(request, request.read())
+    transports.HTTPTransport.close = lambda self: None
+    transports.AsyncHTTPTransport.handle_async_request = send_async
+    transports.AsyncHTTPTransport.aclose = close_async
+    transports.AsyncHTTPTransport.__aenter__ = enter_async
+    transports.AsyncHTTPTransport.__aexit__ = close_async

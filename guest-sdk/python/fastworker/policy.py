@@ -23,6 +23,35 @@ def of(**values: Any) -> dict[str, Any]:
     return {key: _plain(value) for key, value in values.items() if value is not None}
 
 
+DEFAULTS = ("priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max")
+_PRIORITIES = ("critical", "high", "normal", "low")
+
+
+def default(key: str, value: Any) -> dict[str, Any]:
+    """One default of a task; empty if it is not set. Raises `ValueError` or `TypeError` for what it cannot be."""
+    value = _plain(value)
+    if value is None:
+        return {}
+    if key == "priority":
+        if not isinstance(value, str) or value.lower() not in _PRIORITIES:
+            raise ValueError(f"priority: {value!r} is none of {', '.join(_PRIORITIES)}")
+    elif key in ("max_retries", "retry_backoff"):
+        kinds, least = (int, 0) if key == "max_retries" else ((int, float), 1)
+        if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value < math.inf:
+            noun = "a whole number from 0 up" if key == "max_retries" else "a factor from 1 up"
+            raise ValueError(f"{key} is {noun}, and not {value!r}")
+    else:
+        _span(key, value)
+    return {key: value}
+
+
+def _span(key: str, value: Any) -> None:
+    """Checks a time that may be zero."""
+    is_zero = value == 0 and not isinstance(value, bool) and key != "timeout"
+    if not is_zero and not (isinstance(value, str) and _SPAN.fullmatch(value.strip())):
+        _time(key, value)
+
+
 def until(value: str | datetime, zone: Any = None) -> str:
     """The end of a schedule in RFC 3339. A time without an offset is in the task's time zone, or in UTC."""
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
@@ -66,6 +95,7 @@ _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)\s*")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_SPAN = re.compile(r"\d+(?:\.\d+)?|(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d)\s*)+")
 _TIMES = ("max_cpu_time", "max_host_time")
 _KINDS = ("env", "secret", "dir", "http", "tcp")
 NEEDS_MAX = 100

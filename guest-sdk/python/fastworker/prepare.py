@@ -16,7 +16,7 @@ import traceback
 import types
 from collections.abc import Iterable, Iterator
 
-from . import failure, loop, no_tls, output, run
+from . import failure, hints, loop, no_tls, output, run
 from .tasks.registry import task_registry
 
 # Looked up by name at run time, so that no import statement shows them.
@@ -93,8 +93,13 @@ _IMPORT = dis.opmap["IMPORT_NAME"]
 _ROUNDS_MAX = 8
 
 
-def modules(*names: str) -> None:
-    """Imports the user's modules, and all that they may need at run time."""
+_DATA_FILES_MAX = 1_000
+_SDK = os.path.dirname(__file__)
+
+
+def modules(*names: str, is_script: bool = False) -> None:
+    """Imports the user's modules, and all that they may need at run time. `is_script`: they are one lone file."""
+    task_registry.mistakes = []
     output.install()
     loop.install()
     if has_http():
@@ -106,8 +111,11 @@ def modules(*names: str) -> None:
     try:
         _import_users(names)
     except BaseException as error:
-        _explain(error)
+        _print_mistakes()
+        _explain(error, is_script=is_script)
         raise SystemExit(1) from None
+    if _print_mistakes():
+        raise SystemExit(1)
     roots = {_root(sys.modules[name]) for name in names}
     import_lazy(base)
     if has_http():
@@ -116,6 +124,7 @@ def modules(*names: str) -> None:
         if _root(module) in roots:
             failure.keep_source(module)
     _keep_time_zones()
+    hints.keep_files(_data_files(roots))
     if not task_registry.list_tasks():
         print(f"no task in {', '.join(names)}: write @task above a function", file=sys.stderr)
         raise SystemExit(1)
@@ -130,7 +139,8 @@ def _import_users(names: tuple[str, ...]) -> None:
         if error.name != "_ssl":
             raise
         no_tls.install()
-        # The one that failed is executed again, and its tasks replace those of the same names.
+        # The one that failed is executed again, and registers its tasks again.
+        task_registry.forget(lambda name: name not in sys.modules)
         for name in names:
             importlib.import_module(name)
 
@@ -139,8 +149,14 @@ def finish(notes: str) -> None:
     """Writes what the author should know of the module into the file `notes`, a line each."""
     with open(notes, "w", encoding="utf-8") as file:
         for name, task in task_registry.list_task_infos().items():
-            for parameter in run.signature(task).unknown():
-                file.write(f"{name}() takes any JSON as {parameter}: its annotation has a name that is not defined\n")
+            file.writelines(f"{name}() {note}\n" for note in run.signature(task).notes())
+        data = sorted(hints.data_files())
+        if data:
+            more = f" and {len(data) - 3} more" if len(data) > 3 else ""
+            file.write(
+                f"files are not in the module, only what was read while building: {', '.join(data[:3])}{more}; "
+                "read them at the top of a file\n"
+            )
 
 
 def _keep_time_zones() -> None:
@@ -180,14 +196,66 @@ def _root(module: types.ModuleType) -> str | None:
     return max(folders, key=len, default=None)
 
 
-def _explain(error: BaseException) -> None:
-    """Prints the error of a user's module as Python does, without the frames of the build."""
+def _print_mistakes() -> bool:
+    """Prints what is wrong with the tasks, all of it, and returns whether there is anything."""
+    mistakes = list(dict.fromkeys(task_registry.mistakes or ()))
+    for mistake in mistakes:
+        print(mistake, file=sys.stderr)
+    if len(mistakes) > 1:
+        print(f"{len(mistakes)} mistakes in the tasks", file=sys.stderr)
+    return bool(mistakes)
+
+
+def _explain(error: BaseException, *, is_script: bool) -> None:
+    """Prints the error of a user's module as Python does, without the frames of the build and of the SDK."""
     trace = error.__traceback__
     while trace is not None and _is_own(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    lines = traceback.format_exception(type(error), error, trace)
-    why = failure.hint_of_build(error)
-    print("".join(lines).rstrip() + (f"\nhint: {why}" if why else ""), file=sys.stderr)
+    shown = traceback.TracebackException(type(error), error, trace)
+    _leave_out_sdk(shown)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    missing = _missing_packages(files[-1]) if files and isinstance(error, ModuleNotFoundError) else []
+    why = hints.of_build(error, str(error), missing, is_script=is_script)
+    print("".join(shown.format()).rstrip() + (f"\nhint: {why}" if why else ""), file=sys.stderr)
+
+
+def _leave_out_sdk(shown: traceback.TracebackException) -> None:
+    link: traceback.TracebackException | None = shown
+    for _ in range(_ROUNDS_MAX):
+        if link is None:
+            return
+        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(f"{_SDK}/")] or link.stack[:]
+        link = link.__cause__ or link.__context__
+
+
+def _missing_packages(path: str) -> list[str]:
+    """The packages that a file imports at its top and that do not exist: all of them, and not only the first one."""
+    import ast
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    names = [alias.name for statement in body if isinstance(statement, ast.Import) for alias in statement.names]
+    names += [it.module for it in body if isinstance(it, ast.ImportFrom) and it.module and not it.level]
+    tops = dict.fromkeys(name.partition(".")[0] for name in names)
+    return [top for top in tops if top not in sys.modules and importlib.util.find_spec(top) is None]
+
+
+def _data_files(roots: set[str | None]) -> dict[str, str]:
+    """The files in the folders of the user's packages that are no code, by name."""
+    found: dict[str, str] = {}
+    for root in filter(None, roots):
+        paths = [path for it in list(sys.modules.values()) if _root(it) == root and (path := _file(it))]
+        packages = {os.path.relpath(path, root).split(os.sep)[0] for path in paths}
+        for package in sorted(packages):
+            for folder, _, files in os.walk(os.path.join(root, package)):
+                data = [name for name in files if not name.endswith((".py", ".pyi", ".pyc")) and name != "py.typed"]
+                found |= {name: os.path.relpath(os.path.join(folder, name), root) for name in data}
+                if len(found) > _DATA_FILES_MAX:
+                    return found
+    return found
 
 
 def _is_own(path: str) -> bool:

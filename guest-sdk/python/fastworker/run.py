@@ -78,7 +78,7 @@ def _task(call: context.Context, info: TaskInfo, args: tuple[Any, ...], kwargs: 
         kwargs,
         call.priority,
         started_at=datetime.now(),
-        status=TaskStatus.RUNNING,
+        status=TaskStatus.STARTED,
         retry_count=call.attempt - 1,
         **policy,
     )
@@ -91,7 +91,7 @@ async def _with_hooks(info: TaskInfo, task: Task) -> Any:
     # A plain function runs as if in a thread: it may run an event loop of its own.
     result = await _finished(loop.without_loop(info.func, *task.args, **task.kwargs))
     if info.after is not None:
-        task.result = result
+        task.status, task.result, task.completed_at = TaskStatus.SUCCESS, result, datetime.now()
         await _finished(info.after(task))
     return result
 

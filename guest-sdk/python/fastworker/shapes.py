@@ -293,7 +293,7 @@ class Record(Shape):
         read = read_fields(self.fields, value, path, closed=self.closed)
         try:
             return self.make(read)
-        except ValueError as error:  # of a __post_init__
+        except (TypeError, ValueError) as error:  # of a __post_init__ or a validator
             raise Mismatch(path, f"a valid {self.name} ({error})", value) from error
 
 

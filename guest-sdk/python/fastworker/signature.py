@@ -8,6 +8,7 @@ from . import annotations
 from .errors import BadArguments
 from .shapes import Mismatch, Shape
 
+_DEFAULT_MAX = 40
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -16,7 +17,6 @@ class Signature:
 
     def __init__(self, func: Callable[..., Any], task: str):
         self._task = task
-        self.documentation = _documentation(func)
         self._parameters = list(inspect.signature(func).parameters.values())
         target = func if inspect.isroutine(func) or inspect.isclass(func) else type(func).__call__
         self._hints = annotations.hints(inspect.unwrap(target))
@@ -34,14 +34,38 @@ class Signature:
         }
         self._rest = next((it.name for it in self._parameters if it.kind is kinds.VAR_POSITIONAL), None)
         self._others = next((it.name for it in self._parameters if it.kind is kinds.VAR_KEYWORD), None)
+        self.documentation = self._documentation(func)
 
-    def unknown(self) -> list[str]:
-        """The parameters whose annotations cannot be evaluated."""
-        return [
-            it.name
+    def notes(self) -> list[str]:
+        """What the author should know: where any JSON is taken, although an annotation says more."""
+        notes = []
+        for name in [it.name for it in self._parameters if it.name in self._hints]:
+            hint = self._hints[name]
+            if isinstance(hint, (str, annotations.typing.ForwardRef)):
+                notes.append(f"takes any JSON as {name}: its annotation has a name that is not defined")
+            elif classes := _opaque(hint):
+                advice = "a dataclass is checked and converted"
+                notes.append(f"takes any JSON as {name}, and gets no {classes}, of which no fields are known: {advice}")
+        return notes
+
+    def _documentation(self, func: Callable[..., Any]) -> str:
+        """The docstring, below the parameters if the schema cannot have them: there are any number of them."""
+        documentation = _documentation(func)
+        if self._rest is None and self._others is None:
+            return documentation
+        return f"{self._task}{self._text()}" + (f"\n\n{documentation}" if documentation else "")
+
+    def _text(self) -> str:
+        """The parameters as they are written."""
+        empty = inspect.Parameter.empty
+        written = [
+            it.replace(
+                annotation=_Text(annotations.text(self._hints[it.name])) if it.name in self._hints else empty,
+                default=it.default if it.default is empty else _Text(_default(it.default)),
+            )
             for it in self._parameters
-            if isinstance(self._hints.get(it.name), (str, annotations.typing.ForwardRef))
         ]
+        return str(inspect.Signature(written))
 
     def describe(self) -> dict[str, Any]:
         """The `schema` of the contract. Without parameters, if there are any number of them."""
@@ -104,6 +128,30 @@ class Signature:
 
     def _refuse(self, kind: str, problem: str) -> BadArguments:
         return BadArguments(f"{self._task}() {problem}", kind=kind)
+
+
+class _Text:
+    """A text that is written as it is."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _default(value: Any) -> str:
+    """A default as Python writes it, if that is short and the same in every build."""
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    text = repr(value) if is_plain else "…"
+    return text if len(text) <= _DEFAULT_MAX else "…"
+
+
+def _opaque(hint: Any) -> str:
+    """The classes in an annotation that are no more than any JSON."""
+    reader = annotations.Reader()
+    reader.shape(hint)
+    return " or ".join(reader.opaque)
 
 
 def _schema(shape: Shape) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Hooks(Case):
 
         async def after(running: Task):
             await asyncio.sleep(0)
-            seen.append((running.result, running.started_at is not None, running.model_dump()["name"]))
+            seen.append((running.result, running.status, running.started_at <= running.completed_at))
 
         @task("hooked", before=before, after=after, max_retries=3)
         def hooked(x: int, y: int = 1):
@@ -147,7 +147,8 @@ class Hooks(Case):
 
         with testing.Host(attempt=2) as host:
             self.assertEqual(host.call("hooked", 1, y=2), 12)
-        self.assertEqual(seen, [("hooked", (1,), {"y": 2}, TaskStatus.RUNNING, 1, 3), (12, True, "hooked")])
+        self.assertEqual(seen, [("hooked", (1,), {"y": 2}, TaskStatus.STARTED, 1, 3), (12, TaskStatus.SUCCESS, True)])
+        self.assertEqual(TaskStatus.RUNNING.value, "started")
 
     def test_a_hook_that_fails_fails_the_task(self):
         def refuse(running: Task):

@@ -31,10 +31,18 @@ class Plan(unittest.TestCase):
     def plan(self, command: str, *arguments: str) -> dict[str, Any]:
         printed = io.StringIO()
         with (
-            mock.patch.object(sys, "argv", ["build_plan.py", command, str(self.folder), *arguments]),
+            tempfile.TemporaryDirectory() as copy,
+            mock.patch.object(
+                sys,
+                "argv",
+                ["build_plan.py", command, str(self.folder), *arguments, "--copy", f"{copy}/files"],
+            ),
             contextlib.redirect_stdout(printed),
         ):
             build_plan.main()
+            self.copied = sorted(
+                str(it.relative_to(f"{copy}/files")) for it in pathlib.Path(copy).rglob("*") if it.is_file()
+            )
         return json.loads(printed.getvalue())
 
     def modules(self) -> list[str]:
@@ -71,7 +79,8 @@ class Plan(unittest.TestCase):
     def test_a_lone_file_is_its_own_module(self):
         self.write({"my-tasks.py": TASK, "other.py": TASK})
         file = str(self.folder / "my-tasks.py")
-        self.assertEqual(self.plan("modules", file), {"root": str(self.folder), "modules": ["my-tasks"], "http": False})
+        expected = {"root": str(self.folder), "modules": ["my-tasks"], "http": False, "notes": []}
+        self.assertEqual(self.plan("modules", file), expected)
         for name in ("fastworker.py", "a.b.py"):
             with self.subTest(name):
                 self.assertIn("error", self.plan("modules", str(self.folder / name)))
@@ -118,6 +127,44 @@ class Plan(unittest.TestCase):
         self.assertEqual(self.plan("requirements")["requirements"], expected)
         script = str(self.folder / "script.py")
         self.assertEqual(self.plan("requirements", script)["requirements"], ["tzdata"])
+
+    def test_links_are_not_followed_out_of_the_folder_or_around_in_it(self):
+        self.write({"tasks.py": TASK, "lib/near.py": "", "lib/data.csv": "1", "node_modules/a.js": ""})
+        with tempfile.TemporaryDirectory() as outside:
+            pathlib.Path(outside, "secret").touch()
+            for name, target in [
+                ("target", "."),
+                ("lib/up", ".."),
+                ("out", outside),
+                ("key.txt", f"{outside}/secret"),
+                ("broken", "missing"),
+                ("again", "lib"),
+                ("copy.csv", "lib/data.csv"),
+            ]:
+                (self.folder / name).symlink_to(target)
+            (note,) = self.plan("modules")["notes"]
+        self.assertEqual(
+            self.copied,
+            ["again/data.csv", "again/near.py", "copy.csv", "lib/data.csv", "lib/near.py", "tasks.py"],
+        )
+        self.assertEqual(
+            note, "broken, key.txt, out and 3 more are links that leave the folder or lead around in it: not followed"
+        )
+
+    def test_links_that_lead_into_each_other_end(self):
+        self.write({"tasks.py": TASK, "a/x.py": "", "b/y.py": ""})
+        for name in "abcdefgh":
+            (self.folder / "a" / name).symlink_to("../b")
+            (self.folder / "b" / name).symlink_to("../a")
+        self.plan("modules")
+        self.assertIn("tasks.py", self.copied)
+
+    def test_what_is_too_large_is_left_out_and_named(self):
+        self.write({"tasks.py": TASK, "data/large.csv": "x" * 1000})
+        with mock.patch.object(build_plan, "COPIED_MAX", 900):
+            (note,) = self.plan("modules")["notes"]
+        self.assertEqual(self.copied, ["tasks.py"])
+        self.assertIn("data/large.csv cannot be read while building", note)
 
     def test_mistakes_in_requirements_are_named(self):
         self.write({"requirements.txt": "-r missing.txt\n"})

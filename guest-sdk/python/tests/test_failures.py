@@ -1,11 +1,13 @@
 """Exceptions: outcome, kind, message with the last lines, and the whole traceback in the log."""
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
+from unittest import mock
 
 import fastworker
-from fastworker import failure, task
+from fastworker import failure, hints, task
 from tests.support import Case
 
 
@@ -116,7 +118,45 @@ class Failures(Case):
         for error, words in cases:
             with self.subTest(words):
                 self.assertIn(words, self.fails(error).message.rpartition("hint: ")[2])
-        self.assertIsNone(failure.hint(ValueError("x")))
+        self.assertIsNone(hints.of(ValueError("x"), "x"))
+
+    def test_a_missing_variable_names_the_option_that_grants_it(self):
+        def read() -> BaseException:
+            try:
+                return os.environ["NO_SUCH_VARIABLE"]
+            except KeyError as error:
+                return error
+
+        self.assertIn("--allow-env NO_SUCH_VARIABLE=VALUE", hints.of(read(), "") or "")
+        built = hints.of_build(read(), "", [], is_script=True)
+        self.assertIn("no environment variables while building: read NO_SUCH_VARIABLE in the task", built or "")
+        self.assertIsNone(hints.of(KeyError("NO_SUCH_VARIABLE"), "'NO_SUCH_VARIABLE'"))
+
+    def test_files_and_parts_that_do_not_exist_are_explained(self):
+        path = f"{os.path.dirname(__file__)}/data/page.html"
+        for error, words in [
+            (ModuleNotFoundError("x", name="importlib.readers"), "no files of the code in a module"),
+            (FileNotFoundError(2, "No such file or directory", path), "no files of the code in a module"),
+            (ModuleNotFoundError("x", name="multiprocessing.popen_spawn_posix"), "cannot start processes"),
+            (ModuleNotFoundError("x", name="_ctypes"), "cannot load libraries"),
+            (ModuleNotFoundError("x", name="numpy"), "numpy has compiled code"),
+        ]:
+            with self.subTest(words):
+                self.assertIn(words, hints.of(error, str(error)) or "")
+        with mock.patch.dict(hints._data_files, {"page.html": "shop/data/page.html"}):
+            for error in (LookupError("page.html"), OSError("page.html")):  # jinja2's is both
+                found = hints.of(error, "page.html")
+                self.assertTrue((found or "").startswith("shop/data/page.html is not in the module. There are no"))
+
+    def test_a_missing_package_is_listed_where_the_source_lists_packages(self):
+        missing = ModuleNotFoundError("x", name="rich.text")
+        script = hints.of_build(missing, "x", ["rich", "click"], is_script=True) or ""
+        self.assertIn('`# /// script`, `# dependencies = ["rich", "click"]`', script)
+        project = hints.of_build(missing, "x", [], is_script=False) or ""
+        self.assertIn("add the package of rich to requirements.txt", project)
+        compiled = hints.of_build(missing, "x", ["numpy", "torch"], is_script=True) or ""
+        self.assertIn("torch has compiled code", compiled)
+        self.assertIn("list the package of rich at the top", compiled)
 
     def test_a_kind_fits_the_contract(self):
         long = type("É" * 100, (Exception,), {})

@@ -226,8 +226,11 @@ impl<'a> CommandLine<'a> {
             ErrorKind::MissingRequiredArgument => self.missing(&context(ContextKind::InvalidArg)),
             ErrorKind::UnknownArgument if option.starts_with('-') => {
                 let hint = match first(ContextKind::SuggestedArg) {
-                    near if near.is_empty() => self.help(),
-                    near => format!("did you mean {near}?"),
+                    near if !near.is_empty() => format!("did you mean {near}?"),
+                    _ if self.command.get_positionals().next().is_some() => {
+                        format!("{}; write -- before values that start with a hyphen", self.help())
+                    }
+                    _ => self.help(),
                 };
                 usage_error(format!("{} has no option {option}", self.name())).hint(hint)
             }
@@ -317,6 +320,11 @@ mod tests {
         let unknown = parse_error(&["fastworker", "submit", "--task-nam", "x"]);
         assert_eq!(unknown.message, "fastworker submit has no option --task-nam");
         assert_eq!(unknown.hint.as_deref(), Some("did you mean --task-name?"));
+        let value = parse_error(&["fastworker", "dev", "./-x.wasm", "-x"]);
+        assert_eq!(
+            value.hint.as_deref(),
+            Some("fastworker dev --help shows every option; write -- before values that start with a hyphen")
+        );
         let number = parse_error(&["fastworker", "events", "--after", "-1"]);
         assert_eq!(number.message, "invalid value '-1' for --after");
         assert_eq!(number.hint.as_deref(), Some("write a whole number, 0 or more"));

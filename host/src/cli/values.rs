@@ -16,6 +16,7 @@ use crate::{
     clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::{Json, NotJson},
+    signature::text,
     subworker::ModuleFilter,
     task::{InvalidScheduleName, TASK_ID_MAX, TaskId, TaskName, WorkerId},
 };
@@ -172,9 +173,11 @@ pub(super) fn kwargs_to_json(kwargs: &[Kwargs]) -> Json {
 /// Parses `name=value`, or a JSON object with any number of them.
 pub(super) fn parse_kwargs(text: &str) -> Result<Kwargs, String> {
     if text.starts_with('{') {
-        let object: BTreeMap<String, Json> =
-            serde_json::from_str(text).map_err(|error| format!("this is not a JSON object: {error}"))?;
-        return Ok(object.into_iter().collect());
+        serde_json::from_str::<BTreeMap<String, Json>>(text)
+            .map_err(|error| format!("this is not a JSON object: {error}"))?;
+        // A map would lose what is given twice, which is to be refused.
+        let entries = text::entries(text).map(|(name, value)| Ok((name.into_owned(), Json::parse(value)?)));
+        return entries.collect::<Result<_, NotJson>>().map_err(|error| error.to_string());
     }
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok(vec![(key.to_owned(), parse_argument(value))]),
@@ -223,6 +226,7 @@ mod tests {
         };
         assert_eq!(read(&["x=1", "y=a,b=c"]).as_str(), r#"{"x":1,"y":"a,b=c"}"#);
         assert_eq!(read(&[r#"{"x": 1, "y": [2]}"#]).as_str(), r#"{"x":1,"y":[2]}"#);
+        assert_eq!(read(&[r#"{"x": 1, "x": 2}"#]).as_str(), r#"{"x":1,"x":2}"#);
         for wrong in ["x", "=1", "{x=1}", "{\"x\": 1"] {
             assert!(parse_kwargs(wrong).is_err(), "{wrong}");
         }

@@ -84,12 +84,25 @@ pub(super) async fn run_with_notes<T>(
                 let limit = render::format_time_limit(remaining);
                 render::print_note(&format!("the control plane is not responding; waiting{limit}"));
             } else if !has_output.get() {
-                render::print_note(&render::format_wait_note(id, task.as_ref(), remaining));
+                let missing = match &task {
+                    Some(task) if task.status == TaskStatus::Pending && !task.offered => {
+                        missing_grants(client, &task.name).await
+                    }
+                    _ => Vec::new(),
+                };
+                render::print_note(&render::format_wait_note(id, task.as_ref(), &missing, remaining));
             }
             last_reason = Some(reason);
         }
         interval = (interval * 2).min(CHECK_INTERVAL_MAX);
     }
+}
+
+/// What a worker lacks that has the task but does not serve it; empty if there is no such worker.
+async fn missing_grants(client: &Client, task: &str) -> Vec<String> {
+    let Ok(Ok(workers)) = tokio::time::timeout(STATUS_TIMEOUT, client.list_tasks()).await else { return Vec::new() };
+    let ungranted = workers.into_iter().flat_map(|worker| worker.modules).flat_map(|module| module.ungranted);
+    ungranted.into_iter().find(|it| it.name == task).map(|it| it.missing).unwrap_or_default()
 }
 
 /// The reason why a task has not ended. None if it has ended, or its state cannot be queried.

@@ -25,11 +25,13 @@ use super::{
     error::ModuleError,
     module::module_name,
     output::Stream,
+    plain::bad_arguments,
     program_io::ProgramIo,
     usage_clock::FunctionStart,
 };
 use crate::{
-    json::Json,
+    json::{Json, is_portable},
+    signature::{Violation, found, text},
     task::{ErrorKind, Failure, Policy, TaskInfo, TaskLimits, TaskName},
 };
 
@@ -107,6 +109,10 @@ pub(super) fn imports(module: &CoreModule) -> Vec<String> {
 pub(super) fn core_linker(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<Attempt>> {
     let mut linker = wasmtime::Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, Attempt::preview1)?;
+    // wasmtime's own refuses codes from 126 on. As for any process, the code has eight bits.
+    linker.allow_shadowing(true);
+    linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code & 0xff).into()) })?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }
 
@@ -125,17 +131,23 @@ fn program_io(call: &Invocation<'_>, stdout_max: usize) -> Result<ProgramIo, Rep
     }
     let stdin =
         serde_json::to_vec(&Input { args: call.args, kwargs: call.kwargs }).expect("JSON can be written as JSON");
-    let args: Vec<serde_json::Value> = serde_json::from_str(call.args.as_str()).unwrap_or_default();
-    let text = |value: serde_json::Value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    let args: Vec<String> = std::iter::once(call.name.to_owned()).chain(args.into_iter().map(text)).collect();
-    if let Some(index) = args.iter().position(|arg| arg.contains('\0')) {
-        let message = format!("argument {index} of a program cannot have the character U+0000");
-        return Err(failure(ErrorKind::BadArguments, message, None));
+    let mut args = vec![call.name.to_owned()];
+    for (index, value) in text::items(call.args.as_str()).enumerate() {
+        let arg = argument(value).map_err(|violation| bad_arguments(&violation.into_error(&format!("args[{index}]"))))?;
+        args.push(arg);
     }
     Ok(ProgramIo::new(args, stdin, stdout_max))
+}
+
+/// A value as an argument: the text of a string, and of any other value its JSON, unchanged.
+fn argument(value: &str) -> Result<String, Violation> {
+    if text::has_lone_surrogate(value) && value.starts_with('"') {
+        return Err(Violation::lone_surrogate(value));
+    }
+    match text::unquoted(value) {
+        text if text.contains('\0') => Err(Violation::here("string without the character U+0000", found(value))),
+        text => Ok(text.into_owned()),
+    }
 }
 
 /// One run of a program.
@@ -212,10 +224,18 @@ fn returned(ended: wasmtime::Result<RunResult>, store: &mut Store<Attempt>) -> w
         return Ok(result(&stdout));
     }
     // A program that fails has no result: what it wrote is its log.
+    let stdout = masked_document(&stdout, attempt).map_or(stdout, |document| document.as_str().into());
     attempt.with_output(|output| output.print(Stream::Stdout, &stdout))?;
     let last_error =
         attempt.with_output(|output| output.last_error()).map(|error| format!(": {error}")).unwrap_or_default();
     Ok(Err(failure(ErrorKind::Failed, format!("the program exited with code {code}{last_error}"), Some(code))))
+}
+
+/// A JSON document in which the secrets are masked as in a result, however their characters are escaped. None if there
+/// are no secrets, or it is no JSON document.
+fn masked_document(stdout: &[u8], attempt: &Attempt) -> Option<Json> {
+    let mask = attempt.reach.mask()?;
+    Some(mask.json(&Json::parse(str::from_utf8(stdout).ok()?).ok()?))
 }
 
 /// The result for what a program wrote to stdout: JSON if it is JSON, else text without the newlines at its end.
@@ -227,7 +247,7 @@ fn result(stdout: &[u8]) -> Returned {
     let text = text.trim_end_matches(['\n', '\r']);
     Ok(match text {
         "" => "null".to_owned(),
-        text if Json::parse(text).is_ok() => text.to_owned(),
+        text if is_portable(text) => text.to_owned(),
         text => serde_json::to_string(text).expect("a string can be written as JSON"),
     })
 }
@@ -253,6 +273,10 @@ mod tests {
         assert_eq!(of(b"\n").as_deref(), Some("null"));
         assert_eq!(of(b"NaN").as_deref(), Some(r#""NaN""#));
         assert_eq!(of(b"\xff"), None);
+        // JSON that common readers refuse is text.
+        for unread in ["1e999", r#"["\ud800"]"#, &*format!("{}{}", "[".repeat(200), "]".repeat(200))] {
+            assert_eq!(of(unread.as_bytes()), serde_json::to_string(unread).ok(), "{unread}");
+        }
     }
 
     #[test]
@@ -271,8 +295,26 @@ mod tests {
             metadata: "{}",
         };
         let io = program_io(&call, 100).ok().expect("it can run");
-        assert_eq!(io.args(), ["convert", "a b", "1.5", r#"{"x":[true,null]}"#]);
-        let args = Json::parse(r#"["\u0000"]"#).expect("JSON");
-        assert!(program_io(&Invocation { args: &args, ..call }, 100).is_err());
+        assert_eq!(io.args(), ["convert", "a b", "1.50", r#"{"x": [true, null]}"#]);
+        let exact = ["12345678901234567890123", "1e2", "-0", "1E400", r#"{"a":1,"a":"\ud800"}"#, r#"["\n"]"#];
+        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        let all = Json::parse(&format!("[{},{deep}]", exact.join(" , "))).expect("JSON");
+        let io = program_io(&Invocation { args: &all, ..call }, 100).ok().expect("it can run");
+        assert_eq!(io.args()[1..7], exact);
+        assert_eq!(io.args()[7], deep);
+        for (wrong, message) in [
+            (
+                r#""\ud800""#,
+                r#"args[1]: expected string of whole characters, found half of one (a lone surrogate) in string "\ud800""#,
+            ),
+            (
+                r#""a\u0000""#,
+                r#"args[1]: expected string without the character U+0000, found string "a\u0000""#,
+            ),
+        ] {
+            let args = Json::parse(&format!("[0,{wrong}]")).expect("JSON");
+            let refused = program_io(&Invocation { args: &args, ..call }, 100).err().expect("it is refused");
+            assert_eq!(refused.failure, Failure::new(ErrorKind::BadArguments, message));
+        }
     }
 }

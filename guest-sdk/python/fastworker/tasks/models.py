@@ -17,17 +17,18 @@ class TaskPriority(str, Enum):
 
 
 class TaskStatus(str, Enum):
-    """Task status."""
+    """Task status. A running task is STARTED; RUNNING, QUEUED and ASSIGNED are other names in older files."""
 
     PENDING = "pending"
-    QUEUED = "queued"
     SCHEDULED = "scheduled"
-    ASSIGNED = "assigned"
-    RUNNING = "running"
+    STARTED = "started"
+    RETRYING = "retrying"
     SUCCESS = "success"
     FAILURE = "failure"
-    RETRYING = "retrying"
     CANCELLED = "cancelled"
+    QUEUED = PENDING
+    ASSIGNED = PENDING
+    RUNNING = STARTED
 
 
 class _Model:

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -41,6 +42,28 @@ class TaskInfo:
     """The task's defaults and schedule: the keys of `policy` in the contract."""
     before: Callable[..., Any] | None = None
     after: Callable[..., Any] | None = None
+    place: "Place | None" = None
+    """Where it was registered."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the user's code."""
+
+    module: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f'File "{self.file}", line {self.line}'
+
+
+def place() -> Place:
+    """The line that called this module."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return Place(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, frame.f_lineno)
 
 
 class TaskRegistry:
@@ -48,6 +71,20 @@ class TaskRegistry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskInfo] = {}
+        self.mistakes: list[str] | None = None
+        """What is wrong with tasks: collected while a module is built, so that all of it is shown, and else raised."""
+
+    def mistake(self, error: Exception, at: Place | None = None) -> None:
+        """Notes what is wrong with a task, or raises it."""
+        if self.mistakes is None:
+            raise error
+        self.mistakes.append(f"{at or place()}: {error}")
+
+    def forget(self, is_gone: Callable[[str], bool]) -> None:
+        """Removes the tasks of modules that failed, before these are imported again."""
+        self._tasks = {
+            name: info for name, info in self._tasks.items() if info.place is None or not is_gone(info.place.module)
+        }
 
     def register(
         self,
@@ -60,14 +97,32 @@ class TaskRegistry:
         """Registers a function as a task, and returns it."""
         if not callable(func):
             raise TypeError(f"a task is a function, not {type(func).__name__}")
-        task_name = name or func.__name__
-        _check_name(task_name)
-        if task_name in self._tasks:
-            _logger.warning("Task %s is already registered. Overwriting.", task_name)
+        task_name = name or getattr(func, "__name__", "")
+        at = place()
+        try:
+            _check_name(task_name)
+            self._check_is_new(task_name, at)
+        except ValueError as error:
+            self.mistake(error, at)
+            return func
         module = getattr(func, "__module__", "")
-        self._tasks[task_name] = TaskInfo(func, task_name, module, policy or {}, before, after)
+        self._tasks[task_name] = TaskInfo(func, task_name, module, policy or {}, before, after, at)
         _add_methods(func, task_name)
         return func
+
+    def _check_is_new(self, name: str, at: Place) -> None:
+        known = self._tasks.get(name)
+        if known is None:
+            return
+        if self.mistakes is None or known.place is None:
+            # As the Python FastWorker does it: in tests, modules are imported again.
+            _logger.warning("Task %s is already registered. Overwriting.", name)
+            return
+        # One file may be imported under two names.
+        if (at.file, at.line) != (known.place.file, known.place.line) or at.module == known.place.module:
+            raise ValueError(
+                f'the task {name} is already registered by {known.place}: give one of them another name, @task("name")'
+            )
 
     def get_task(self, name: str) -> Callable[..., Any] | None:
         """The function of a task."""
@@ -140,6 +195,7 @@ def task(
     max_connections: int | None = None,
     max_received: Size | None = None,
     max_sent: Size | None = None,
+    **unknown: Any,
 ) -> Any:
     """Registers a function as a task: `@task`, `@task("name")` or `@task(…)`.
 
@@ -154,32 +210,50 @@ def task(
     `max_connections` (at a time), `max_received` and `max_sent` (through the network): limits of one attempt. Sizes are
     bytes, or text such as "64 MiB".
     """
-    limits = policies.limits(**{key: value for key, value in locals().items() if key in LIMITS})
-    policy = policies.of(
-        priority=priority,
-        timeout=timeout,
-        max_retries=max_retries,
-        retry_delay=retry_delay,
-        retry_backoff=retry_backoff,
-        retry_backoff_max=retry_backoff_max,
-    ) | policies.schedule(
-        every=repeat_interval or every,
-        cron=cron,
-        count=repeat_count if repeat_count is not None else count,
-        end=repeat_until or until,
-        tz=tz,
-        overlap=overlap,
-    )
-    policy |= policies.needs(needs) | limits
+    values = locals()
+    given = func_or_name if isinstance(func_or_name, str) and func_or_name else name
+    problems = [_unknown(option) for option in unknown]
+    policy: dict[str, Any] = {}
+    parts: list[Callable[[], dict[str, Any]]] = [
+        *(lambda key=key: policies.default(key, values[key]) for key in policies.DEFAULTS),
+        lambda: policies.schedule(
+            every=repeat_interval or every,
+            cron=cron,
+            count=repeat_count if repeat_count is not None else count,
+            end=repeat_until or until,
+            tz=tz,
+            overlap=overlap,
+        ),
+        lambda: policies.needs(needs),
+        *(lambda key=key: policies.limits(**{key: values[key]}) for key in LIMITS),
+    ]
+    for part in parts:
+        try:
+            policy |= part()
+        except (TypeError, ValueError) as error:
+            problems.append(error)
+    if problems and task_registry.mistakes is None:
+        raise problems[0] if len(problems) == 1 else ValueError("; ".join(map(str, problems)))
 
     def decorator(func: Callable[..., Any]) -> Callable[..., Any]:
-        given = func_or_name if isinstance(func_or_name, str) and func_or_name else name
+        for problem in problems:
+            task_registry.mistake(type(problem)(f"{given or getattr(func, '__name__', 'task')}: {problem}"))
         _warn_of_schedule(func, policy)
         return task_registry.register(func, given, policy, before, after)
 
     if func_or_name is not None and not isinstance(func_or_name, str):
         return decorator(func_or_name)
     return decorator
+
+
+def _unknown(option: str) -> TypeError:
+    """The error of an option that does not exist, with the one that was probably meant."""
+    import difflib
+
+    known = [name for name in inspect.signature(task).parameters if name not in ("func_or_name", "unknown")]
+    near = difflib.get_close_matches(option, known, 1) or [name for name in known if option in name or name in option]
+    advice = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+    return TypeError(f"task() has no option {option}: {advice}")
 
 
 def _warn_of_schedule(func: Callable[..., Any], policy: dict[str, Any]) -> None:

@@ -47,6 +47,8 @@ struct Plan {
     modules: Vec<String>,
     /// Whether something that they import sends HTTP requests.
     http: bool,
+    /// What was left out.
+    notes: Vec<String>,
 }
 
 /// What a script prints.
@@ -63,6 +65,7 @@ pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
     let scripts = build.sdk(Language::Python)?;
     let packages = packages::install(build, &scripts)?;
     let mut command = script(build, &scripts.join("build_plan.py"), "modules")?;
+    command.arg("--copy").arg(files(build));
     if let Some(folder) = &packages.folder {
         command.arg("--packages").arg(folder);
     }
@@ -71,6 +74,11 @@ pub(super) fn build(build: &Build<'_>) -> Result<Artifact, CliError> {
     componentize(build, &tool, &scripts, &plan, &packages, &module)?;
     report(build, &plan, &packages)?;
     Artifact::read(&module)
+}
+
+/// The copy of the user's files. The tool reads all of the folders that it is given, and follows links out of them.
+fn files(build: &Build<'_>) -> PathBuf {
+    build.scratch().join("files")
 }
 
 /// The program python3.
@@ -113,7 +121,7 @@ fn componentize(
     module: &Path,
 ) -> Result<(), CliError> {
     let app = build.scratch().join("app");
-    build.write(&app.join(format!("{APP}.py")), &app_source(&plan.modules))?;
+    build.write(&app.join(format!("{APP}.py")), &app_source(&plan.modules, build.source.file.is_some()))?;
     // Without it, componentize-py would add the packages of the user's environment to the module.
     let no_packages = build.scratch().join("environment");
     let folder = no_packages.join("lib/site-packages");
@@ -124,9 +132,8 @@ fn componentize(
     let mut command = Command::new(python()?);
     command.arg(installed.join("bin/componentize-py")).args(["-q", "-d"]).arg(sdk.join("wit"));
     command.args(["-w", if plan.http { "module-with-http" } else { "module" }, "componentize", APP]);
-    for folder in
-        [Some(&app), Some(&plan.root), packages.folder.as_ref(), Some(&sdk.to_path_buf())].into_iter().flatten()
-    {
+    let (files, sdk_folder) = (files(build), sdk.to_path_buf());
+    for folder in [Some(&app), Some(&files), packages.folder.as_ref(), Some(&sdk_folder)].into_iter().flatten() {
         command.arg("-p").arg(folder);
     }
     command.arg("-o").arg(module);
@@ -152,13 +159,14 @@ fn root_as_given(build: &Build<'_>, plan: &Plan) -> PathBuf {
 }
 
 /// The module that componentize-py imports.
-fn app_source(modules: &[String]) -> String {
+fn app_source(modules: &[String], is_file: bool) -> String {
     let names: Vec<String> = modules.iter().map(|name| format!("{name:?}")).collect();
     format!(
         "import sys\n\n# No files beside the user's own.\nsys.dont_write_bytecode = True\n\nfrom fastworker import prepare\n\n\
-         prepare.modules({})\n\nfrom fastworker.module import Tasks\n\n\
+         prepare.modules({}, is_script={})\n\nfrom fastworker.module import Tasks\n\n\
          prepare.finish(\"{APP_FOLDER}/notes\")\n",
-        names.join(", ")
+        names.join(", "),
+        if is_file { "True" } else { "False" }
     )
 }
 
@@ -166,7 +174,7 @@ fn app_source(modules: &[String]) -> String {
 fn report(build: &Build<'_>, plan: &Plan, packages: &Packages) -> Result<(), CliError> {
     let notes = build.scratch().join("app/notes");
     let notes = fs::read_to_string(&notes).map_err(|error| cannot("read", &notes, &error))?;
-    notes.lines().for_each(|note| build.note(note));
+    plan.notes.iter().map(String::as_str).chain(notes.lines()).for_each(|note| build.note(note));
     let modules = plan.modules.join(", ");
     let installed = match packages.installed.as_slice() {
         [] => String::new(),

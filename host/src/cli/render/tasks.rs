@@ -101,8 +101,14 @@ pub(in crate::cli) fn pending_reason(task: &Task) -> Option<String> {
     }
 }
 
-/// The note about what a command waits for; `task` is none if it has not been accepted yet.
-pub(in crate::cli) fn format_wait_note(id: &TaskId, task: Option<&Task>, remaining: Duration) -> String {
+/// The note about what a command waits for; `task` is none if it has not been accepted yet. `missing` are the grants that
+/// a worker with the task lacks.
+pub(in crate::cli) fn format_wait_note(
+    id: &TaskId,
+    task: Option<&Task>,
+    missing: &[String],
+    remaining: Duration,
+) -> String {
     let Some(task) = task else {
         return format!("the control plane has not accepted task {id} yet: waiting{}", format_time_limit(remaining));
     };
@@ -113,6 +119,12 @@ pub(in crate::cli) fn format_wait_note(id: &TaskId, task: Option<&Task>, remaini
             format!("is running{worker}{since}")
         }
         TaskStatus::Pending if task.offered => "is queued behind other tasks".to_owned(),
+        TaskStatus::Pending if !missing.is_empty() => format!(
+            "is queued, and no worker grants what the task '{}' needs ({}){}",
+            task.name,
+            missing.join(", "),
+            format_failure_deadline(task)
+        ),
         TaskStatus::Pending => {
             format!("is queued, and no worker has the task '{}' yet{}", task.name, format_failure_deadline(task))
         }

@@ -181,7 +181,7 @@ impl GuestCall for FunctionCall<'_> {
 }
 
 /// The failure of a call whose arguments cannot be read. Most are refused before they are queued.
-fn bad_arguments(error: &ArgumentError) -> ReportedFailure {
+pub(super) fn bad_arguments(error: &ArgumentError) -> ReportedFailure {
     ReportedFailure {
         failure: crate::task::Failure::new(ErrorKind::BadArguments, error.to_string()),
         metadata: Some(error.metadata()),
