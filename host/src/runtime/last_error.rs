@@ -113,7 +113,7 @@ const PANICKED: &str = "panicked at ";
 /// The start of a panic's message in Go and other languages.
 const PANIC: &str = "panic: ";
 
-/// What StarlingMonkey prints when a task has not ended and nothing is left that could go on.
+/// What `StarlingMonkey` prints when a task has not ended and nothing is left that could go on.
 const NOTHING_TO_WAIT_FOR: &str = "Error while (call) event loop error, but no exception is pending.";
 /// The same for the author.
 const NEVER_SETTLED: &str = "the task waits for something that never happens: it awaits a promise that nothing settles";
