@@ -140,11 +140,15 @@ typedef struct fw_task {
 // Registers a task, when the module is initialized. The task must live as long as the module.
 void fw_register(const fw_task *task);
 
+// The same, with its place in the source for the message if it is refused. The name of the file lives as long, too.
+void fw_register_at(const fw_task *task, const char *file, unsigned line);
+
 // Registers a table of tasks. Every source file may have one.
 #define FW_TASKS(...)                                                                                                  \
     static const fw_task fw_table_[] = {__VA_ARGS__};                                                                  \
     __attribute__((constructor)) static void fw_register_table_(void) {                                                \
-        for (size_t i = 0; i < sizeof fw_table_ / sizeof *fw_table_; i++) fw_register(&fw_table_[i]);                  \
+        for (size_t i = 0; i < sizeof fw_table_ / sizeof *fw_table_; i++)                                              \
+            fw_register_at(&fw_table_[i], __FILE_NAME__, __LINE__);                                                    \
     }
 
 // Arguments, by the name of the parameter. Each must be declared with the type that is asked for. An optional one

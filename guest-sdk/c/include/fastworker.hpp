@@ -240,19 +240,21 @@ struct typed_task<R (*)(Params...)> : fw_task {
 // Registers a function as the task name. Names are those of the parameters, in their order.
 template <class R, class... Params>
 void task(const char* name, R (*function)(Params...), std::initializer_list<const char*> names = {},
-          const options& with = {}) {
+          const options& with = {}, const char* file = __builtin_FILE_NAME(), unsigned line = __builtin_LINE()) {
     if (names.size() != sizeof...(Params)) {
-        detail::panic(std::string("task '") + name + "': it needs a name for each of its parameters");
+        detail::panic(std::string(file) + ":" + std::to_string(line) + ": task '" + name +
+                      "': it needs a name for each of its parameters");
     }
     // Registered for good.
-    fw_register(new detail::typed_task<R (*)(Params...)>(name, function, names, with));
+    fw_register_at(new detail::typed_task<R (*)(Params...)>(name, function, names, with), file, line);
 }
 
 // A lambda that captures nothing.
 template <class Lambda>
     requires requires(Lambda lambda) { +lambda; }
-void task(const char* name, Lambda lambda, std::initializer_list<const char*> names = {}, const options& with = {}) {
-    task(name, +lambda, names, with);
+void task(const char* name, Lambda lambda, std::initializer_list<const char*> names = {}, const options& with = {},
+          const char* file = __builtin_FILE_NAME(), unsigned line = __builtin_LINE()) {
+    task(name, +lambda, names, with, file, line);
 }
 
 // Encloses calls of fw::task. Every source file may have one.

@@ -5,7 +5,14 @@
 
 #include "internal.h"
 
-static const fw_task **tasks;
+// A registered task, and its place in the source; a file of NULL is not known.
+typedef struct {
+    const fw_task *task;
+    const char *file;
+    unsigned line;
+} registered;
+
+static registered *tasks;
 static size_t task_count;
 
 // The names of the types, and their JSON Schemas, in the order of fw_type.
@@ -34,44 +41,73 @@ static bool is_need(const char *text) {
     return false;
 }
 
-static void check_limit(const fw_task *task, const char *key, double value) {
-    if (!(value >= 0)) fw_panic("task '%s': %s must be more than zero", task->name, key);
+// Ends the module because of a task. The reason is one sentence.
+#define REFUSE(added, reason, ...)                                                                                     \
+    do {                                                                                                               \
+        char place_[PLACE_SIZE];                                                                                       \
+        write_place(place_, (added), ": ");                                                                            \
+        fw_panic("%stask '%s': " reason, place_, (added)->task->name, __VA_ARGS__);                                    \
+    } while (0)
+#define PLACE_SIZE 280
+
+// Writes "tasks.c:12" and the text after it, or nothing if the place is not known.
+static void write_place(char place[PLACE_SIZE], const registered *added, const char *after) {
+    place[0] = 0;
+    if (added->file) snprintf(place, PLACE_SIZE, "%.255s:%u%s", added->file, added->line, after);
 }
 
-static void check_limits_and_needs(const fw_task *task) {
+static void check_limit(const registered *added, const char *key, double value) {
+    if (!(value >= 0)) REFUSE(added, "%s must be more than zero", key);
+}
+
+static void check_limits_and_needs(const registered *added) {
+    const fw_task *task = added->task;
     const fw_limits *limits = &task->limits;
-    check_limit(task, "max_memory", (double)limits->max_memory);
-    check_limit(task, "max_cpu_time", limits->max_cpu_time);
-    check_limit(task, "max_host_time", limits->max_host_time);
-    check_limit(task, "max_output", (double)limits->max_output);
-    check_limit(task, "max_log", (double)limits->max_log);
-    check_limit(task, "max_result", (double)limits->max_result);
-    check_limit(task, "max_received", (double)limits->max_received);
-    check_limit(task, "max_sent", (double)limits->max_sent);
+    check_limit(added, "max_memory", (double)limits->max_memory);
+    check_limit(added, "max_cpu_time", limits->max_cpu_time);
+    check_limit(added, "max_host_time", limits->max_host_time);
+    check_limit(added, "max_output", (double)limits->max_output);
+    check_limit(added, "max_log", (double)limits->max_log);
+    check_limit(added, "max_result", (double)limits->max_result);
+    check_limit(added, "max_received", (double)limits->max_received);
+    check_limit(added, "max_sent", (double)limits->max_sent);
     for (size_t i = 0; i < FW_NEEDS_MAX && task->needs[i]; i++)
         if (!is_need(task->needs[i]))
-            fw_panic("task '%s': '%s' names no grant; write it like env:NAME, secret:NAME, dir:/data:ro, "
-                     "http:api.example.com or tcp:db:5432", task->name, task->needs[i]);
+            REFUSE(added, "'%s' names no grant; write it like env:NAME, secret:NAME, dir:/data:ro, "
+                   "http:api.example.com or tcp:db:5432", task->needs[i]);
 }
 
-void fw_register(const fw_task *task) {
-    if (!task->name || !task->run) fw_panic("a task needs a name and a function");
-    for (size_t i = 0; i < task_count; i++)
-        if (!strcmp(tasks[i]->name, task->name)) fw_panic("there are two tasks '%s'", task->name);
-    check_limits_and_needs(task);
+static void check_name(const registered *added) {
+    char place[PLACE_SIZE];
+    write_place(place, added, ": ");
+    if (!added->task->name || !added->task->run) fw_panic("%sa task needs a name and a function", place);
+    for (size_t i = 0; i < task_count; i++) {
+        if (strcmp(tasks[i].task->name, added->task->name)) continue;
+        write_place(place, &tasks[i], "");
+        REFUSE(added, "another task has this name%s%s; rename one of them", place[0] ? ", at " : "", place);
+    }
+}
+
+void fw_register(const fw_task *task) { fw_register_at(task, NULL, 0); }
+
+void fw_register_at(const fw_task *task, const char *file, unsigned line) {
+    const registered added = {task, file, line};
+    check_name(&added);
+    check_limits_and_needs(&added);
     tasks = realloc(tasks, (task_count + 1) * sizeof *tasks);
     if (!tasks) fw_panic("out of memory");
-    tasks[task_count++] = task;
+    tasks[task_count++] = added;
 }
 
 size_t fw_task_count(void) { return task_count; }
 
-const fw_task *fw_task_at(size_t index) { return tasks[index]; }
+const fw_task *fw_task_at(size_t index) { return tasks[index].task; }
 
 // Returns a schema as a value. An optional parameter may be null, too.
 static yyjson_mut_val *schema_value(yyjson_mut_doc *doc, const fw_task *task, const char *text, bool optional) {
     yyjson_doc *parsed = yyjson_read(text, strlen(text), 0);
-    if (!parsed) fw_panic("task '%s': a schema is not JSON: %s", task->name, text);
+    for (size_t i = 0; !parsed && i < task_count; i++)
+        if (tasks[i].task == task) REFUSE(&tasks[i], "a schema is not JSON: %s", text);
     yyjson_mut_val *schema = yyjson_val_mut_copy(doc, yyjson_doc_get_root(parsed));
     yyjson_doc_free(parsed);
     if (!optional) return schema;

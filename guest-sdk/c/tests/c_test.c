@@ -173,15 +173,15 @@ static void tasks_describe_themselves(void) {
     CHECK_TEXT(strstr(fw_test_schema("scale"), optional) ? "" : fw_test_schema("scale"), "");
 }
 
-// Registers a task in a child process, and checks what it says as it ends.
-static void check_refused(const fw_task *task, const char *want) {
+// Registers a task in a child process, as line 12 of x.c if `file` says so, and checks what it says as it ends.
+static void check_refused_at(const fw_task *task, const char *file, const char *want) {
     int ends[2];
     char text[256] = "";
     if (pipe(ends)) perror("pipe");
     pid_t child = fork();
     if (child == 0) {
         dup2(ends[1], STDERR_FILENO);
-        fw_register(task);
+        fw_register_at(task, file, 12);
         _exit(0);
     }
     close(ends[1]);
@@ -192,6 +192,16 @@ static void check_refused(const fw_task *task, const char *want) {
     CHECK_TEXT(strstr(text, want) ? want : text, want);
 }
 
+static void check_refused(const fw_task *task, const char *want) { check_refused_at(task, NULL, want); }
+
+static void a_refused_task_is_named_with_its_place(void) {
+    check_refused_at(&(fw_task){.name = "a", .run = nothing, .needs = {"disk"}}, "x.c", "fastworker: x.c:12: task 'a': 'disk' names");
+    check_refused_at(&(fw_task){.name = "a"}, "x.c", "fastworker: x.c:12: a task needs a name and a function");
+    check_refused(&(fw_task){.name = "a"}, "fastworker: a task needs a name and a function");
+    check_refused_at(&(fw_task){.name = "add", .run = nothing}, "x.c",
+                     "fastworker: x.c:12: task 'add': another task has this name, at c_test.c:83; rename one of them");
+}
+
 static void wrong_limits_and_needs_are_refused(void) {
     check_refused(&(fw_task){.name = "a", .run = nothing, .limits.max_memory = -1}, "task 'a': max_memory must be more than zero");
     check_refused(&(fw_task){.name = "a", .run = nothing, .limits.max_host_time = -0.5}, "max_host_time must be more than zero");
@@ -200,6 +210,7 @@ static void wrong_limits_and_needs_are_refused(void) {
 }
 
 int main(void) {
+    a_refused_task_is_named_with_its_place();
     wrong_limits_and_needs_are_refused();
     arguments_are_passed_by_position_and_by_name();
     bytes_travel_as_base64();

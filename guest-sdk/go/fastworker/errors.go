@@ -72,6 +72,9 @@ func notNil(err error) error {
 // failureOf turns the error of a task function into the failure of the attempt.
 func failureOf(err error) *host.Failure {
 	failure := &host.Failure{Case: host.Failed, Message: err.Error(), Kind: kindOf(err)}
+	if isModule && isOfNetwork(err) {
+		failure.Message += noSockets
+	}
 	var detailed *DetailedError
 	if errors.As(err, &detailed) {
 		if detailed.Kind != "" {
@@ -91,6 +94,24 @@ func failureOf(err error) *host.Failure {
 		failure.Case, failure.Delay = host.TryAgainAfter, max(retry.Delay, 0)
 	}
 	return failure
+}
+
+// noSockets is added to errors of the network in a module.
+const noSockets = " (Go in WebAssembly has no sockets, whatever is granted: fetch in a task in another language, such as " +
+	"Rust, Python or TypeScript, and pass its result on as an argument)"
+
+// isOfNetwork returns whether an error comes from the package net. A module that does not import it stays without it.
+func isOfNetwork(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		kind := reflect.TypeOf(err)
+		if kind.Kind() == reflect.Pointer {
+			kind = kind.Elem()
+		}
+		if kind.PkgPath() == "net" {
+			return true
+		}
+	}
+	return false
 }
 
 func detailsOf(err *DetailedError) string {

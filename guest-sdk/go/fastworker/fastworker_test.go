@@ -354,7 +354,8 @@ func TestTheContextEndsWithTheAttempt(t *testing.T) {
 
 func TestFunctionsThatCannotBeTasksAreRefused(t *testing.T) {
 	for message, register := range map[string]func(){
-		`task "add": there are two tasks of this name`:              func() { fastworker.Task("add", add) },
+		`task "add": the task at fastworker_test.go:`:               func() { fastworker.Task("add", add) },
+		`fastworker: fastworker_test.go:358: task "line": it is no`: func() { fastworker.Task("line", 3) },
 		`task "two": it must return nothing, a value, an error, or`: func() { fastworker.Task("two", func() (int, int) { return 1, 2 }) },
 		`task "none": it is no function`:                            func() { fastworker.Task("none", 3) },
 		`task "late": the context must be its first parameter`:      func() { fastworker.Task("late", func(int, context.Context) {}) },

@@ -14,6 +14,9 @@ import (
 	witTypes "github.com/fastworker/fastworker/guest-sdk/go/internal/wit/types"
 )
 
+// isModule is whether this is a module, not a test.
+const isModule = true
+
 func init() {
 	host.Current = imported{}
 	exports.Register = exportRegister

@@ -31,7 +31,7 @@ func (o PolicyOption) applyToFollowUp(f *followUp) { f.options[o.key] = o.value 
 // Priority sets the priority among the waiting tasks: [Critical], [High], [Normal] or [Low].
 func Priority(priority string) PolicyOption {
 	if !slices.Contains([]string{Critical, High, Normal, Low}, priority) {
-		panic("fastworker: the priority is critical, high, normal or low, not " + priority)
+		panic("fastworker: " + callerPlace(2) + ": the priority is critical, high, normal or low, not " + priority)
 	}
 	return PolicyOption{"priority", priority}
 }

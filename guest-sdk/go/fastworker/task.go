@@ -3,8 +3,10 @@ package fastworker
 import (
 	"context"
 	"fmt"
+	"path"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -23,8 +25,9 @@ type task struct {
 	policy  map[string]any
 	// defaults are the values of arguments that are missing, by parameter.
 	defaults map[string]any
-	// definedIn is the file that registers the task.
+	// definedIn is the file that registers the task, and line where.
 	definedIn  string
+	line       int
 	isPrepared bool
 }
 
@@ -47,12 +50,12 @@ var (
 // It panics if the function cannot be a task: the module is then not loaded, with the reason.
 func Task(name string, function any, options ...TaskOption) {
 	added := &task{name: name, function: reflect.ValueOf(function), policy: map[string]any{}}
-	_, added.definedIn, _, _ = runtime.Caller(1)
+	_, added.definedIn, added.line, _ = runtime.Caller(1)
 	if name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, isControl) {
 		added.panicf("a task name has 1 to %d bytes and no control characters", maxNameBytes)
 	}
-	if find(name) != nil {
-		added.panicf("there are two tasks of this name")
+	if other := find(name); other != nil {
+		added.panicf("the task at %s has this name, too: rename one of them", other.place())
 	}
 	added.setFunction()
 	for _, option := range options {
@@ -74,7 +77,18 @@ func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
 // panicf stops the registration of the task.
 func (t *task) panicf(format string, args ...any) {
-	panic(fmt.Sprintf("fastworker: task %q: ", t.name) + fmt.Sprintf(format, args...))
+	panic(fmt.Sprintf("fastworker: %s: task %q: ", t.place(), t.name) + fmt.Sprintf(format, args...))
+}
+
+// place returns where the task is registered, as "tasks.go:12".
+func (t *task) place() string { return placeOf(t.definedIn, t.line) }
+
+func placeOf(file string, line int) string { return path.Base(file) + ":" + strconv.Itoa(line) }
+
+// callerPlace returns the place of a call, this many calls above.
+func callerPlace(skip int) string {
+	_, file, line, _ := runtime.Caller(skip)
+	return placeOf(file, line)
 }
 
 // setFunction reads the signature of the function.

@@ -70,6 +70,8 @@ function read(ts, checker, file, call, report, root) {
     if (documentation !== '') derived.documentation = documentation;
     try {
       Object.assign(derived, parametersOf(ts, checker, call, signature, declaration));
+      const rest = derived.parameters?.find((parameter) => parameter.rest);
+      if (rest !== undefined) report.warn(restText(rest.name), at);
       isAsync = Object.assign(derived, resultOf(ts, checker, call, signature, declaration)).isAsync;
       delete derived.isAsync;
     } catch (error) {
@@ -81,6 +83,10 @@ function read(ts, checker, file, call, report, root) {
   }
   const last = call.arguments[call.arguments.length - 1];
   return { file, insertAt: last === undefined ? call.getEnd() - 1 : last.getEnd(), signature: derived, isAsync, at };
+}
+
+function restText(name) {
+  return `...${name} has no form in the contract: the task is listed without its parameters, and its arguments are checked when it runs, not before it is queued; take an array, ${name}, instead`;
 }
 
 // `const add = task(…)`: the constant; the name of a function is known when the module runs.

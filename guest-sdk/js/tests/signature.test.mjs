@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { createProgram } from '../build/program.mjs';
+import { Report } from '../build/report.mjs';
+import { findTasks } from '../build/signature.mjs';
+import { createImporter } from '../build/tools.mjs';
 import { loadText, signatureOf } from './support.mjs';
 
 const number = { type: 'number' };
@@ -129,6 +136,17 @@ test('a small schema replaces what the source says', async () => {
 test('a second task of a name is refused with the place of the first', async () => {
   const text = "import { task } from 'fastworker';\nconst name = 'a';\ntask('a', () => 1);\ntask(name, () => 2);";
   await assert.rejects(loadText(text), (error) => error.message === "task 'a': another task has this name, at tasks.ts:3: rename one of them");
+});
+
+test('a rest parameter is warned of, and the task checks its arguments', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'fastworker-test-'));
+  const entry = join(folder, 'tasks.ts');
+  writeFileSync(entry, "import { task } from 'fastworker';\ntask('t', (x: string, ...more: number[]) => [x, more]);\ntask('u', (x: string, more: number[] = []) => [x, more]);");
+  const ts = await createImporter([])('typescript');
+  const report = new Report();
+  findTasks(ts, createProgram(ts, entry).program, report);
+  rmSync(folder, { recursive: true });
+  assert.deepEqual(report.warnings.map(({ text, at }) => [text.split(':')[0], at.split(':').at(-2)]), [['...more has no form in the contract', '2']]);
 });
 
 test('the name of a parameter that is taken apart is a usual one', async () => {

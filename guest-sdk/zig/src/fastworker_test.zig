@@ -15,6 +15,10 @@ const Order = struct {
     parts: []const Order = &.{},
 };
 
+fn unnamed(x: union(enum) { a: i32, b: []const u8 }) bool {
+    return x == .a;
+}
+
 const Shape = union(enum) { circle: f64, square: struct { side: f64 }, none: void };
 
 fn add(x: i64, y: i64) i64 {
@@ -78,6 +82,7 @@ const tasks = [_]fw.Task{
     fw.task("total", total, .{}),
     fw.task("echo", echo, .{ .params = &.{"order"} }),
     fw.task("greet", greet, .{ .params = &.{"name"} }),
+    fw.task("unnamed", unnamed, .{ .params = &.{"x"} }),
     fw.task("everything", everything, .{ .params = &.{"all"} }),
     fw.task("fail", failing, .{ .params = &.{"how"} }),
     fw.task("whole", whole, .{}),
@@ -204,6 +209,9 @@ test "types become schemas" {
     }) |part| {
         if (std.mem.find(u8, signature, part) == null) try expectEqualStrings(part, signature);
     }
+    const unnamed_union = "{\"name\":\"x\",\"required\":true,\"type\":\"union { a, b }\",\"schema\":{\"$ref\":";
+    const found = try find("unnamed").signature();
+    if (std.mem.find(u8, found, unnamed_union) == null) try expectEqualStrings(unnamed_union, found);
     const shapes = try find("everything").signature();
     for ([_][]const u8{
         "{\"type\":\"object\",\"properties\":{\"circle\":{\"type\":\"number\"}},\"required\":[\"circle\"],",

@@ -17,9 +17,22 @@ pub fn nameOf(comptime T: type) []const u8 {
         else
             "[]" ++ nameOf(info.child),
         .array => |info| std.fmt.comptimePrint("[{d}]", .{info.len}) ++ nameOf(info.child),
-        .@"struct", .@"enum", .@"union" => shortName(@typeName(T)),
+        .@"struct", .@"enum", .@"union" => titleOf(T),
         else => @typeName(T),
     };
+}
+
+/// The name of a declared type, and the names of the fields of one without a name.
+fn titleOf(comptime T: type) []const u8 {
+    const name = shortName(@typeName(T));
+    inline for (.{ "struct", "enum", "union" }) |keyword| {
+        if (std.mem.find(u8, name, "__" ++ keyword ++ "_") != null) {
+            var text: []const u8 = keyword ++ " { ";
+            for (std.meta.fieldNames(T), 0..) |field_name, index| text = text ++ (if (index > 0) ", " else "") ++ field_name;
+            return text ++ " }";
+        }
+    }
+    return name;
 }
 
 fn shortName(comptime name: []const u8) []const u8 {
@@ -136,12 +149,12 @@ const Writer = struct {
             return self.schema(MapValue(T));
         }
         if (comptime std.meta.hasFn(T, "jsonParseFromValue")) return;
-        const definition: Definition = .{ .name = comptime nameOf(T), .write = definitionOf(T) };
+        const definition: Definition = .{ .name = comptime shortName(@typeName(T)), .write = definitionOf(T) };
         const is_known = for (self.definitions.items) |known| {
             if (known.write == definition.write) break true;
         } else false;
         if (!is_known) try self.definitions.append(self.gpa, definition);
-        try self.field("$ref", "#/$defs/" ++ comptime nameOf(T));
+        try self.field("$ref", "#/$defs/" ++ comptime shortName(@typeName(T)));
     }
 
     fn definitionOf(comptime T: type) *const fn (*Writer) Error!void {

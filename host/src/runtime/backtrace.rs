@@ -29,23 +29,50 @@ const INTERNAL_PREFIXES: [&str; 13] = [
     "std::sys::",
 ];
 /// Further functions, by their full name.
-const INTERNAL_NAMES: [&str; 4] = ["abort", "exit", "std::process::abort", "std::process::exit"];
+const INTERNAL_NAMES: [&str; 5] = ["abort", "exit", "proc_exit", "std::process::abort", "std::process::exit"];
 
 /// The functions on the stack of a guest, the innermost first.
 #[derive(Debug, Default)]
-pub(super) struct Backtrace(Vec<String>);
+pub(super) struct Backtrace(Vec<Function>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Function {
+    Named(String),
+    /// Its index: the module has no name of it.
+    Unnamed(u32),
+}
+
+impl Function {
+    fn of(frame: &FrameInfo) -> Self {
+        let named = |name| Self::Named(format!("{:#}", rustc_demangle::demangle(name)));
+        frame.func_name().map_or_else(|| Self::Unnamed(frame.func_index()), named)
+    }
+
+    fn name(&self) -> Option<&str> {
+        if let Self::Named(name) = self { Some(name) } else { None }
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Unnamed(index) => write!(f, "function {index}"),
+        }
+    }
+}
 
 impl Backtrace {
     /// The backtrace of an error. Empty if the guest was not running.
     pub(super) fn of(error: &wasmtime::Error) -> Self {
         let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-        Self(frames.iter().map(function_name).collect())
+        Self(frames.iter().map(Function::of).collect())
     }
 
     /// Whether the guest called itself infinitely. A guest keeps a part of its stack in its own memory; if that part is
     /// full first, the trap is an access out of bounds.
     pub(super) fn is_runaway_recursion(&self) -> bool {
-        let mut distinct: Vec<&String> = self.0.iter().take(RUNAWAY_FRAMES).collect();
+        let mut distinct: Vec<&Function> = self.0.iter().take(RUNAWAY_FRAMES).collect();
         distinct.sort();
         distinct.dedup();
         self.0.len() >= RUNAWAY_FRAMES && distinct.len() <= RUNAWAY_FUNCTIONS
@@ -53,11 +80,17 @@ impl Backtrace {
 
     /// The author's own functions: without those of panics above them and of the SDK below them. If the task was
     /// inlined, the SDK's function that calls it.
-    fn own_functions(&self) -> &[String] {
-        let first = self.0.iter().position(|name| !is_internal(name)).unwrap_or(0);
+    fn own_functions(&self) -> &[Function] {
+        let first = self.0.iter().position(|function| !function.name().is_some_and(is_internal)).unwrap_or(0);
         let rest = &self.0[first..];
-        let own = rest.iter().position(|name| is_sdk(name)).unwrap_or(rest.len());
+        let own = rest.iter().position(|function| function.name().is_some_and(is_sdk)).unwrap_or(rest.len());
         &rest[..own.max(1).min(rest.len())]
+    }
+
+    /// Whether there are functions and none of the author's has a name: their indices would tell nobody anything.
+    pub(super) fn is_unnamed(&self) -> bool {
+        let own = self.own_functions();
+        !own.is_empty() && own.iter().all(|function| function.name().is_none())
     }
 }
 
@@ -71,9 +104,12 @@ fn is_sdk(name: &str) -> bool {
     path.starts_with("fastworker_guest::") || path.starts_with("fastworker:task/") || name.ends_with("::_::__run")
 }
 
-/// One line for each function, with the number of repetitions.
+/// One line for each function, with the number of repetitions; nothing if none has a name.
 impl fmt::Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unnamed() {
+            return Ok(());
+        }
         let own = self.own_functions();
         let shown = &own[..own.len().min(FRAMES_MAX)];
         for (index, same) in shown.chunk_by(|one, other| one == other).enumerate() {
@@ -86,20 +122,25 @@ impl fmt::Display for Backtrace {
     }
 }
 
-/// The name of a frame's function, or its index if the names were stripped.
-fn function_name(frame: &FrameInfo) -> String {
-    frame.func_name().map_or_else(
-        || format!("function {}", frame.func_index()),
-        |name| format!("{:#}", rustc_demangle::demangle(name)),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn backtrace(functions: &[&str]) -> Backtrace {
+        let function = |name: &&str| name.parse().map_or_else(|_| Function::Named((*name).to_owned()), Function::Unnamed);
+        Backtrace(functions.iter().map(function).collect())
+    }
+
     fn shown(functions: &[&str]) -> String {
-        Backtrace(functions.iter().map(ToString::to_string).collect()).to_string()
+        backtrace(functions).to_string()
+    }
+
+    #[test]
+    fn functions_without_a_name_are_shown_beside_named_ones_only() {
+        assert_eq!(shown(&["proc_exit", "5079", "5090", "5090", "fastworker:task/tasks@1.0.0#run"]), "");
+        assert_eq!(shown(&["7", "7"]), "");
+        assert_eq!(shown(&["7", "7", "mine"]), "\n  0: function 7 (2 times)\n  1: mine");
+        assert!(backtrace(&["7"]).is_unnamed() && !backtrace(&["7", "mine"]).is_unnamed() && !backtrace(&[]).is_unnamed());
     }
 
     #[test]
@@ -113,9 +154,8 @@ mod tests {
 
     #[test]
     fn a_long_stack_of_few_functions_is_a_runaway_recursion() {
-        let of =
-            |names: &[&str], times: usize| Backtrace(names.repeat(times).iter().map(ToString::to_string).collect());
-        assert!(of(&["a", "b"], 40).is_runaway_recursion());
+        let of = |names: &[&str], times: usize| backtrace(&names.repeat(times));
+        assert!(of(&["a", "b"], 40).is_runaway_recursion() && of(&["7"], 50).is_runaway_recursion());
         assert!(!of(&["a", "b"], 20).is_runaway_recursion());
         assert!(!of(&["a", "b", "c", "d", "e"], 40).is_runaway_recursion());
     }

@@ -28,6 +28,9 @@ use crate::{
 };
 
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
+/// What follows it if the module has no name of any function in its stack.
+const UNNAMED_RECURSION: &str = "\nThe module has no names of functions that would show which one. \
+                                 In JavaScript, a comment // @engine complete gives them: QuickJS has none.";
 /// The message of a failure for which the guest gave no reason.
 const NO_REASON: &str = "the task failed without an error message";
 
@@ -203,7 +206,13 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
-    Failure::new(kind, format!("{}{summary}{backtrace}", last_error(attempt)))
+    let mut reason = last_error(attempt);
+    if kind == ErrorKind::OutOfMemory && reason.to_lowercase().contains("out of memory") {
+        // It says less than the limit does.
+        reason.clear();
+    }
+    let more = if kind == ErrorKind::StackOverflow && backtrace.is_unnamed() { UNNAMED_RECURSION } else { "" };
+    Failure::new(kind, format!("{reason}{summary}{backtrace}{more}"))
 }
 
 /// The guest's last error as a separate line, or nothing.

@@ -93,6 +93,9 @@ impl LastError {
 
     /// The last line that does not belong to a stack, from the start of its exception.
     fn last_error_lines(&self) -> Option<String> {
+        if self.lines.iter().any(|line| line.starts_with(NOTHING_TO_WAIT_FOR)) {
+            return Some(NEVER_SETTLED.to_owned());
+        }
         let is_message = |line: &String| !line.trim().is_empty() && !is_frame(line);
         let last = self.lines.iter().rposition(is_message);
         let Some(last) = last else {
@@ -109,6 +112,11 @@ impl LastError {
 const PANICKED: &str = "panicked at ";
 /// The start of a panic's message in Go and other languages.
 const PANIC: &str = "panic: ";
+
+/// What `StarlingMonkey` prints when a task has not ended and nothing is left that could go on.
+const NOTHING_TO_WAIT_FOR: &str = "Error while (call) event loop error, but no exception is pending.";
+/// The same for the author.
+const NEVER_SETTLED: &str = "the task waits for something that never happens: it awaits a promise that nothing settles";
 
 /// The line without the name of a thread or program, if it is the start of a crash report.
 fn crash_start(line: &str) -> Option<&str> {
@@ -248,6 +256,11 @@ mod tests {
             ("cannot reach the till\n\n  \n", "cannot reach the till"),
             ("first\nsecond\n", "second"),
             ("Error: an old one\n\nsomething else\n", "something else"),
+            (
+                "Error while (call) event loop error, but no exception is pending. Aborting, since that doesn't seem \
+                 recoverable at all.\n",
+                NEVER_SETTLED,
+            ),
             ("    at run (task.js:3:9)\n\n", "at run (task.js:3:9)"),
         ];
         for (printed, expected) in cases {
