@@ -108,7 +108,10 @@ fn errors_of_python_sources_are_shown_as_python_shows_them() {
         (format!("import os\nHOME = os.environ['HOME']\n{task}"), "read HOME in the task, with --allow-env HOME"),
         (task.replace("@task", "@task(retries=3, max_memory='lots')"), "2 mistakes in the tasks"),
         (task.replace("@task", "@task(retries=3)"), "task() has no option retries: did you mean max_retries?"),
-        (task.replace("@task", "@task('twice')").repeat(2), "the task twice is already registered by File \"broken.py\""),
+        (
+            task.replace("@task", "@task('twice')").repeat(2),
+            "the task twice is already registered by File \"broken.py\"",
+        ),
         (format!("{task}\nraise RuntimeError('at import')\n"), "RuntimeError: at import"),
         ("import fastworker\n".to_owned(), "write @task above a function"),
     ] {
