@@ -1,4 +1,4 @@
-//! Reads a JSON value as serde_json reads it, without keeping it.
+//! Reads a JSON value as `serde_json` reads it, without keeping it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor},
 };
 
-/// Any value that serde_json's own `Value` can hold.
+/// Any value that `serde_json`'s own `Value` can hold.
 pub(super) struct Value;
 
 impl<'de> Deserialize<'de> for Value {

@@ -127,7 +127,8 @@ mod tests {
     use super::*;
 
     fn backtrace(functions: &[&str]) -> Backtrace {
-        let function = |name: &&str| name.parse().map_or_else(|_| Function::Named((*name).to_owned()), Function::Unnamed);
+        let function =
+            |name: &&str| name.parse().map_or_else(|_| Function::Named((*name).to_owned()), Function::Unnamed);
         Backtrace(functions.iter().map(function).collect())
     }
 
@@ -140,7 +141,9 @@ mod tests {
         assert_eq!(shown(&["proc_exit", "5079", "5090", "5090", "fastworker:task/tasks@1.0.0#run"]), "");
         assert_eq!(shown(&["7", "7"]), "");
         assert_eq!(shown(&["7", "7", "mine"]), "\n  0: function 7 (2 times)\n  1: mine");
-        assert!(backtrace(&["7"]).is_unnamed() && !backtrace(&["7", "mine"]).is_unnamed() && !backtrace(&[]).is_unnamed());
+        assert!(
+            backtrace(&["7"]).is_unnamed() && !backtrace(&["7", "mine"]).is_unnamed() && !backtrace(&[]).is_unnamed()
+        );
     }
 
     #[test]

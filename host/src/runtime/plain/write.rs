@@ -315,8 +315,8 @@ impl<'a> Writer<'a> {
         }
         let text = |key: &Range<u32>| &self.json[key.start as usize..key.end as usize];
         keys.sort_unstable_by(|one, other| text(one).cmp(text(other)));
-        if let Some(pair) = keys.windows(2).find(|pair| text(&pair[0]) == text(&pair[1])) {
-            let key = String::from_utf8_lossy(text(&pair[0]));
+        if let Some([key, _]) = keys.array_windows().find(|[one, other]| text(one) == text(other)) {
+            let key = String::from_utf8_lossy(text(key));
             bail!("a map has the key {} twice", cut(&key, KEY_SHOWN_MAX));
         }
         self.raw(stop)
