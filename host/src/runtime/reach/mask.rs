@@ -12,6 +12,8 @@ use std::{
     ops::Range,
 };
 
+use serde::{Deserialize, Deserializer, de::Visitor};
+
 use super::super::grants::Secret;
 use crate::{json::Json, task::TaskInfo};
 
@@ -132,7 +134,7 @@ impl Mask {
     /// The string that replaces a string or a number of a document.
     fn json_token(&self, token: &str) -> Option<String> {
         let value: Cow<'_, str> = match token.strip_prefix('"') {
-            Some(_) if token.contains('\\') => Cow::Owned(serde_json::from_str(token).ok()?),
+            Some(_) if token.contains('\\') => Cow::Owned(serde_json::from_str::<AnyString>(token).ok()?.0),
             Some(inner) => Cow::Borrowed(inner.strip_suffix('"')?),
             None => Cow::Borrowed(token),
         };
@@ -140,6 +142,30 @@ impl Mask {
             Cow::Borrowed(_) => None,
             Cow::Owned(masked) => serde_json::to_string(&masked).ok(),
         }
+    }
+}
+
+/// A string of JSON, which may have halves of surrogate pairs; they are replaced.
+struct AnyString(String);
+
+impl<'de> Deserialize<'de> for AnyString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = AnyString;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<AnyString, E> {
+                Ok(AnyString(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+
+        // As bytes, since text could not have them.
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
@@ -330,6 +356,8 @@ mod tests {
             (r"[12345678, 123456780, -1.5e3, true]", r#"["***", "***0", -1.5e3, true]"#),
             (r#"["\\", "\"", "se\\cret"]"#, r#"["\\", "\"", "se\\cret"]"#),
             (r#""12345678""#, r#""***""#),
+            (r#"["\ud800se\u0022cret"]"#, "[\"\u{fffd}\u{fffd}\u{fffd}***\"]"),
+            (r#"["\ud800"]"#, r#"["\ud800"]"#),
             ("null", "null"),
         ];
         for (document, masked) in cases {
