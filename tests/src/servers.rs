@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
 };
@@ -71,6 +71,9 @@ impl Server {
         Self::tcp(move |mut stream, connections| {
             if let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
                 serve(&String::from_utf8_lossy(&head), &mut stream, connections);
+                // Closed with a part of the request unread, it would be reset, and the response with it.
+                let _ = stream.shutdown(Shutdown::Write);
+                wait_for_end(&mut stream);
             }
         })
     }

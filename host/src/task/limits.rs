@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{SeqAccess, Visitor},
+};
 
 use super::{ErrorKind, open_enum};
 use crate::{
@@ -174,8 +177,9 @@ fn size(text: &str) -> Option<u64> {
 }
 
 /// The limits of a task: those that it declares, or those of its attempts as far as they are not the worker's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
+///
+/// Sent as an array of pairs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskLimits(BTreeMap<LimitKind, u64>);
 
 impl TaskLimits {
@@ -209,6 +213,12 @@ impl TaskLimits {
     }
 }
 
+impl Serialize for TaskLimits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
 /// Drops limits that this version does not know, so that a peer cannot send more than there are kinds.
 impl<'de> Deserialize<'de> for TaskLimits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -218,12 +228,12 @@ impl<'de> Deserialize<'de> for TaskLimits {
             type Value = TaskLimits;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("limits by name")
+                f.write_str("pairs of limits and their values")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<TaskLimits, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<TaskLimits, A::Error> {
                 let mut limits = TaskLimits::default();
-                while let Some((kind, value)) = map.next_entry::<LimitKind, u64>()? {
+                while let Some((kind, value)) = pairs.next_element::<(LimitKind, u64)>()? {
                     if kind.index().is_some() {
                         limits.set(kind, value);
                     }
@@ -232,7 +242,7 @@ impl<'de> Deserialize<'de> for TaskLimits {
             }
         }
 
-        deserializer.deserialize_map(Known)
+        deserializer.deserialize_seq(Known)
     }
 }
 
@@ -337,7 +347,7 @@ mod tests {
         assert_eq!(limits.time(LimitKind::CpuTime), Some(Duration::from_millis(1500)));
         assert_eq!(limits.time(LimitKind::HostTime), None);
         assert_eq!(limits.get(LimitKind::Sent), 256 << 20);
-        let json = serde_json::to_string(&task).expect("JSON").replace('{', r#"{"max_later":1,"#);
+        let json = serde_json::to_string(&task).expect("JSON").replacen('[', r#"[["max_later",1],"#, 1);
         assert_eq!(serde_json::from_str::<TaskLimits>(&json).expect("limits"), task);
         let bytes = postcard::to_stdvec(&task).expect("postcard");
         assert_eq!(postcard::from_bytes::<TaskLimits>(&bytes), Ok(task));

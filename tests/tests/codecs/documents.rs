@@ -12,8 +12,8 @@ use fastworker::{
         WorkerStatus, codec, python_compat,
     },
     task::{
-        DeliveryState, ErrorKind, LogLevel, ModuleStatus, NewTask, SerializationFormat, TaskPriority, TaskStatus,
-        schedule::Overlap,
+        DeliveryState, ErrorKind, LimitKind, LogLevel, ModuleStatus, NewTask, SerializationFormat, TaskPriority,
+        TaskStatus, schedule::Overlap,
     },
 };
 use fastworker_tests::binary::root;
@@ -91,7 +91,7 @@ fn compact(text: &str) -> String {
 
 #[test]
 fn the_document_lists_each_field_and_variant_as_encoded() {
-    const EACH: usize = 400;
+    const EACH: usize = 1000;
     fn read<T: Serialize>(table: &ShapeTable, messages: &impl Strategy<Value = T>) {
         let mut runner = TestRunner::deterministic();
         for _ in 0..EACH {
@@ -107,6 +107,7 @@ fn the_document_lists_each_field_and_variant_as_encoded() {
     table.open("TaskStatus", &TaskStatus::ALL);
     table.open("ErrorKind", &ErrorKind::ALL);
     table.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
+    table.open("LimitKind", &LimitKind::ALL);
     table.open("EventKind", &EventKind::ALL);
     table.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
     table.open("ScheduleStatus", &ScheduleStatus::ALL);

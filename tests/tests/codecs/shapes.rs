@@ -156,7 +156,7 @@ impl<'a> Tracer<'a> {
             "ModuleVersion" => Shape::named("version"),
             // Open values are encoded as strings, without a name.
             "TaskStatus" | "ErrorKind" | "RefusalCode" | "WorkerStatus" | "ModuleStatus" | "ScheduleStatus"
-            | "DeliveryState" | "EventKind" => Shape::named(name),
+            | "DeliveryState" | "EventKind" | "LimitKind" => Shape::named(name),
             // Choices are encoded as a byte, without a name.
             _ if shape == Shape::named("u8") => Shape::named(name),
             _ => shape,
